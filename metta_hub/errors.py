@@ -1,0 +1,196 @@
+"""Every error that metta_hub raises, in one tree.
+
+    MettaHubError
+    ├── UsageError                  what was asked for makes no sense (exit code 2)
+    │   ├── BadReferenceError       text, reason
+    │   └── BadNameError            name, reason
+    ├── NotFoundError               what
+    ├── ConflictError               what: something else is already there
+    ├── FileError                   path, reason
+    │   ├── FormatError             not a file that we read, or damaged
+    │   │   ├── NotPlainError       globals: a pickle that would run or build something
+    │   │   └── ChecksumError       member: recorded and actual checksums differ
+    │   └── SourceChangedError      a file changed while we worked on it
+    ├── MetadataError               pointer, reason
+    ├── SecretError                 pointer, kind: what must not be published
+    ├── HubError                    repo_id, status
+    │   ├── HubUnreachableError     endpoint
+    │   ├── HubAccessError          token_source: not allowed, or not logged in
+    │   └── ParentMovedError        somebody else published meanwhile
+    ├── WeightsMismatchError        missing, unexpected, misshapen
+    ├── UnknownArchitectureError    name, known
+    └── MissingDependencyError      package, extra
+
+An error says in one sentence what was wrong with what (`str(error)`), and in `hint` what to type next.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class MettaHubError(Exception):
+    """Base of every error of this package.
+
+    Attributes:
+        hint: the next step, as a command or an instruction; empty when there is none.
+    """
+
+    def __init__(self, sentence: str, *, hint: str = "") -> None:
+        super().__init__(sentence)
+        self.hint = hint
+
+
+class UsageError(MettaHubError):
+    """The request itself is wrong, whatever lies on disk or on the Hub."""
+
+
+class BadReferenceError(UsageError):
+    """A text is not a reference `[hf://]org/name[@revision][:selector]`."""
+
+    def __init__(self, text: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"'{text}' is not a reference to a repo: {reason}.", hint=hint)
+        self.text = text
+        self.reason = reason
+
+
+class BadNameError(UsageError):
+    """A text cannot be the name of a checkpoint."""
+
+    def __init__(self, name: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"'{name}' cannot name a checkpoint: {reason}.", hint=hint)
+        self.name = name
+        self.reason = reason
+
+
+class NotFoundError(MettaHubError):
+    """A file, repo, revision or checkpoint is not there."""
+
+    def __init__(self, what: str, sentence: str, *, hint: str = "") -> None:
+        super().__init__(sentence, hint=hint)
+        self.what = what
+
+
+class ConflictError(MettaHubError):
+    """Something else is already where the result should go."""
+
+    def __init__(self, what: str, sentence: str, *, hint: str = "") -> None:
+        super().__init__(sentence, hint=hint)
+        self.what = what
+
+
+class FileError(MettaHubError):
+    """Something is wrong with one file."""
+
+    def __init__(self, path: Path | str, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"{path}: {reason}.", hint=hint)
+        self.path = path
+        self.reason = reason
+
+
+class FormatError(FileError):
+    """A file is not of a kind that we read, is damaged, or claims something impossible."""
+
+
+class NotPlainError(FormatError):
+    """A pickle asks for more than tensors, and is therefore only looked at."""
+
+    def __init__(self, path: Path | str, reason: str, *, globals_: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(path, reason, hint=hint)
+        self.globals = tuple(globals_)
+
+
+class ChecksumError(FormatError):
+    """Bytes do not have the checksum that was recorded for them."""
+
+    def __init__(self, path: Path | str, member: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(path, reason, hint=hint)
+        self.member = member
+
+
+class SourceChangedError(FileError):
+    """A source file changed between reading it and finishing with it."""
+
+
+class MetadataError(MettaHubError):
+    """Metadata cannot be what they say they are."""
+
+    def __init__(self, pointer: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"metadata {pointer or '/'}: {reason}.", hint=hint)
+        self.pointer = pointer
+        self.reason = reason
+
+
+class SecretError(MettaHubError):
+    """Something that looks like a credential would have been published."""
+
+    def __init__(self, pointer: str, kind: str, *, hint: str = "") -> None:
+        super().__init__(f"{pointer} holds what looks like {kind}; nothing was published.", hint=hint)
+        self.pointer = pointer
+        self.kind = kind
+
+
+class HubError(MettaHubError):
+    """The Hub refused, or answered something unexpected."""
+
+    def __init__(self, repo_id: str, sentence: str, *, status: int | None = None, hint: str = "") -> None:
+        super().__init__(sentence, hint=hint)
+        self.repo_id = repo_id
+        self.status = status
+
+
+class HubUnreachableError(HubError):
+    """No answer from the Hub."""
+
+    def __init__(self, repo_id: str, endpoint: str, sentence: str, *, hint: str = "") -> None:
+        super().__init__(repo_id, sentence, hint=hint)
+        self.endpoint = endpoint
+
+
+class HubAccessError(HubError):
+    """Not logged in, or the token lacks a right."""
+
+    def __init__(
+        self, repo_id: str, sentence: str, *, token_source: str, status: int | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(repo_id, sentence, status=status, hint=hint)
+        self.token_source = token_source
+
+
+class ParentMovedError(HubError):
+    """The branch moved between reading it and committing to it."""
+
+
+class WeightsMismatchError(MettaHubError):
+    """Weights do not fit a policy."""
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        misshapen: Sequence[str] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(sentence, hint=hint)
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+        self.misshapen = tuple(misshapen)
+
+
+class UnknownArchitectureError(MettaHubError):
+    """No builder is registered for the architecture that the metadata name."""
+
+    def __init__(self, name: str, known: Sequence[str], *, hint: str = "") -> None:
+        listed = ", ".join(sorted(known)) or "none"
+        super().__init__(f"no policy is registered for the architecture '{name}' (known: {listed}).", hint=hint)
+        self.name = name
+        self.known = tuple(known)
+
+
+class MissingDependencyError(MettaHubError):
+    """A package that this work needs is not installed."""
+
+    def __init__(self, package: str, needed_for: str, *, install: str) -> None:
+        super().__init__(f"{needed_for} needs {package}, which is not installed.", hint=f"pip install {install}")
+        self.package = package

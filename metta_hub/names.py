@@ -1,0 +1,163 @@
+"""Names: references to repos, names of checkpoints, names of files in a repo.
+
+A reference is `[hf://]org/name[@revision][:selector]`. A selector says which checkpoint of a repo: `latest`,
+`best`, `best=METRIC`, `min=METRIC`, `epoch=N` or the NAME of one.
+"""
+
+import re
+from dataclasses import dataclass
+
+from metta_hub.errors import BadNameError, BadReferenceError
+
+SCHEME = "hf://"
+#: Names that mean something else where a checkpoint's name could stand.
+RESERVED = frozenset({"index", "latest", "best"})
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+
+_NAME = re.compile(NAME_PATTERN)
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+# The Hub's rule for both halves of a repo id (huggingface_hub 2.4, `validate_repo_id`): letters, digits, `-`,
+# `_`, `.`; neither `-` nor `.` at either end; no `--`, no `..`; not `.git` at the end; 96 characters each.
+_REPO_PART = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+# What of git's rule for names of branches and tags keeps a revision from meaning another path in a URL.
+_REVISION = re.compile(r"(?!.*(\.\.|//|/\.))[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,248}[A-Za-z0-9_-])?")
+_TRAILING_DIGITS = re.compile(r"(?<![0-9])[0-9]{1,15}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A parsed reference.
+
+    Attributes:
+        namespace: the user or organisation; "" for a bare name, which means the caller's own.
+        repo: the repo's own name.
+        revision: branch, tag, `refs/pr/N` or commit; None when not given.
+        selector: which checkpoint; None means the root.
+    """
+
+    namespace: str
+    repo: str
+    revision: str | None = None
+    selector: str | None = None
+
+    @property
+    def repo_id(self) -> str:
+        """`namespace/name`, or the bare name."""
+        return f"{self.namespace}/{self.repo}" if self.namespace else self.repo
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        selector = f":{self.selector}" if self.selector else ""
+        return f"{self.repo_id}{revision}{selector}"
+
+
+def parse_reference(text: str) -> Reference:
+    """Read `[hf://][org/]name[@revision][:selector]`.
+
+    Raises:
+        BadReferenceError: it is not one; says which part.
+    """
+    body = text.removeprefix(SCHEME)
+    repo_and_revision, colon, selector = body.partition(":")
+    repo_id, at, revision = repo_and_revision.partition("@")
+    hint = "a reference looks like org/name, org/name@v1.0 or org/name@v1.0:best"
+    if colon and not selector:
+        raise BadReferenceError(text, "nothing follows the ':'", hint=hint)
+    if at and not _REVISION.fullmatch(revision):
+        raise BadReferenceError(text, f"'{revision}' cannot be a revision", hint=hint)
+    parts = repo_id.split("/")
+    if len(parts) > 2:  # noqa: PLR2004  (namespace and name)
+        raise BadReferenceError(text, "a repo id has one '/' at most", hint=hint)
+    for part in parts:
+        if not _REPO_PART.fullmatch(part):
+            raise BadReferenceError(text, f"'{part}' cannot be part of a repo id", hint=hint)
+    namespace = parts[0] if len(parts) == 2 else ""  # noqa: PLR2004
+    return Reference(namespace, parts[-1], revision or None, _checked_selector(text, selector) if colon else None)
+
+
+def _checked_selector(text: str, selector: str) -> str:
+    kind, equals, argument = selector.partition("=")
+    if not equals:
+        return selector if selector in {"latest", "best"} else _named(text, selector)
+    if kind not in {"best", "min", "epoch"} or not argument:
+        known = "latest, best, best=METRIC, min=METRIC, epoch=N or a checkpoint's name"
+        raise BadReferenceError(text, f"'{selector}' is not a selector", hint=f"selectors are {known}")
+    if kind == "epoch" and not (argument.isascii() and argument.isdigit() and len(argument) < 16):  # noqa: PLR2004
+        raise BadReferenceError(text, f"'{argument}' is not an epoch", hint="for example org/name:epoch=140")
+    return selector
+
+
+def _named(text: str, name: str) -> str:
+    try:
+        return check_name(name)
+    except BadNameError as error:
+        raise BadReferenceError(text, f"'{name}' cannot name a checkpoint: {error.reason}") from None
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can name a checkpoint.
+
+    Raises:
+        BadNameError: it cannot; says why.
+    """
+    if not _NAME.fullmatch(name):
+        raise BadNameError(name, "letters, digits, '.', '_' and '-' only, at most 96, a letter or digit first")
+    if name.lower() in RESERVED:
+        raise BadNameError(name, "the word means something else in references")
+    return name
+
+
+def checkpoint_name(original: str) -> str:
+    """Make a checkpoint's NAME from a file's stem: what cannot stand in a name becomes `_`.
+
+    Raises:
+        BadNameError: nothing usable is left, or the name is reserved.
+    """
+    name = _NOT_IN_NAMES.sub("_", original)[:96]
+    if name and not name[0].isalnum():
+        name = f"m{name}"[:96]
+    return check_name(name)
+
+
+def epoch_in(name: str) -> int | None:
+    """The trailing digits of a checkpoint's name as an epoch: `model_0100` is 100. None without any.
+
+    Digits must end the name (`v2_final` has no epoch): a number in the middle means something else. More than
+    15 of them are no epoch either, but a time or a hash.
+    """
+    found = _TRAILING_DIGITS.search(name)
+    return int(found.group()) if found else None
+
+
+# --- file names in a repo (design: section 4) -------------------------------------------------------------
+
+CARD = "README.md"
+CONFIG = "config.json"
+ROOT_WEIGHTS = "model.safetensors"
+FOLDER = "checkpoints"
+INDEX = f"{FOLDER}/index.json"
+
+
+def root_pt(name: str) -> str:
+    """Where the root's original `.pt` stands."""
+    return f"{name}.pt"
+
+
+def metadata_file(name: str) -> str:
+    """Where a checkpoint's metadata stand."""
+    return f"{FOLDER}/{name}.json"
+
+
+def recipe_file(name: str) -> str:
+    """Where a checkpoint's recipe stands."""
+    return f"{FOLDER}/{name}.recipe"
+
+
+def weights_file(name: str) -> str:
+    """Where the weights of a checkpoint that is not the root stand."""
+    return f"{FOLDER}/{name}.safetensors"
+
+
+def stored_pt(name: str) -> str:
+    """Where the original `.pt` of a checkpoint stands when a recipe would not pay."""
+    return f"{FOLDER}/{name}.pt"

@@ -1,0 +1,37 @@
+"""Bytes on disk <-> the table of weights, without torch.
+
+`torch_zip` and `safetensors` read and write containers; `recipe` keeps what a `.pt` has besides its tensors;
+`copying` moves the bytes; `pickles` is the inert unpickler. `sniff` says which container a file is.
+"""
+
+import re
+from pathlib import Path
+
+#: torch's magic number, as the legacy format pickles it with protocol 2 (torch.serialization.MAGIC_NUMBER).
+_LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+
+#: The first member of a PyTorch zip: a folder, and one of the names that torch.save gives.
+_TORCH_MEMBER = re.compile(rb"[^/]+/(data\.pkl|data/|version|byteorder|\.format_version|\.storage_alignment|\.data/)")
+
+_HEAD = 512
+
+
+def sniff(path: Path) -> str:
+    """What a file is, by its first bytes.
+
+    Returns:
+        "torch zip", "torch legacy", "safetensors", "zip", "pickle", or "unknown".
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head.startswith(b"PK\3\4"):
+        name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+        return "torch zip" if _TORCH_MEMBER.match(name) else "zip"
+    if head.startswith(_LEGACY_MAGIC):
+        return "torch legacy"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8:
+        return "safetensors"
+    return "pickle" if re.match(rb"\x80[\x02-\x05]", head) else "unknown"

@@ -1,0 +1,162 @@
+"""Large files of one repo: pointers in git, content on disk under its sha256."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from metta_hub.localhub.disk import new_file, put_in_place
+from metta_hub.localhub.errors import BadRequestError, TooLargeError
+
+POINTER_MAX = 1024
+
+_OID = re.compile(r"[0-9a-f]{64}")
+_UPLOAD = re.compile(r"[0-9a-f]{32}")
+_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d{1,19})\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What git stores instead of a large file.
+
+    Attributes:
+        oid: sha256 of the content, in hex.
+        size: its bytes.
+    """
+
+    oid: str
+    size: int
+
+    @staticmethod
+    def parse(blob: bytes) -> "Pointer | None":
+        """Read a pointer; None for any other file."""
+        found = _POINTER.fullmatch(blob) if len(blob) <= POINTER_MAX else None
+        return Pointer(found[1].decode(), int(found[2])) if found else None
+
+    def render(self) -> bytes:
+        """The pointer file's bytes."""
+        return f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.oid}\nsize {self.size}\n".encode()
+
+
+def check_oid(oid: object) -> str:
+    """Return `oid` if it is a sha256 in hex; it becomes part of a path."""
+    if not isinstance(oid, str) or not _OID.fullmatch(oid):
+        raise BadRequestError("oid must be 64 lower-case hex digits (sha256)")
+    return oid
+
+
+class LfsStore:
+    """The LFS objects of one repo.
+
+    Args:
+        folder: where they are; made when needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, oid: str) -> Path:
+        """Where the object is or would be."""
+        check_oid(oid)
+        return self._folder / oid[:2] / oid[2:4] / oid
+
+    def size(self, oid: str) -> int | None:
+        """Bytes of a stored object; None when it is not stored."""
+        try:
+            return self.path(oid).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def holds(self, pointer: Pointer | None) -> bool:
+        """Whether the object that a pointer names is stored, with that size."""
+        return pointer is not None and self.size(pointer.oid) == pointer.size
+
+    def total(self) -> int:
+        """Bytes of all stored objects."""
+        return sum(path.stat().st_size for path in self._folder.glob("??/??/*"))
+
+    def receive(self, chunks: Iterable[bytes], *, oid: str, size: int) -> None:
+        """Store an object, hashing it on the way in.
+
+        Raises:
+            BadRequestError: the bytes have another sha256 or number; nothing is stored.
+            TooLargeError: more bytes came than announced.
+        """
+        digest = hashlib.sha256()
+        count = 0
+        with new_file(self._folder) as (file, temporary):
+            for chunk in chunks:
+                count += len(chunk)
+                if count > size:
+                    raise TooLargeError(f"More than the announced {size} bytes")
+                digest.update(chunk)
+                file.write(chunk)
+            _check(digest.hexdigest(), count, oid=oid, size=size)
+            file.flush()
+            os.fsync(file.fileno())
+            put_in_place(temporary, self.path(oid))
+
+    # Uploads in parts: one file that every part is written into at its place.
+
+    def receive_part(self, chunks: Iterable[bytes], *, upload: str, offset: int, size: int) -> str:
+        """Write one part of an upload; return its ETag.
+
+        Raises:
+            BadRequestError: not `size` bytes came.
+        """
+        digest = hashlib.sha256()
+        count = 0
+        self._folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._upload_path(upload), os.O_WRONLY | os.O_CREAT, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.seek(offset)
+            for chunk in chunks:
+                count += len(chunk)
+                if count > size:
+                    raise TooLargeError(f"More than the part's {size} bytes")
+                digest.update(chunk)
+                file.write(chunk)
+            if count != size:
+                raise BadRequestError(f"The part has {count} bytes, not {size}")
+            file.flush()
+            os.fsync(file.fileno())
+        return digest.hexdigest()
+
+    def complete_parts(self, etags: list[str], *, upload: str, part_size: int, oid: str, size: int) -> None:
+        """Check an upload in parts against its ETags and its sha256, then store it.
+
+        Raises:
+            BadRequestError: something is missing or differs; the upload is thrown away.
+        """
+        path = self._upload_path(upload)
+        if not path.exists():
+            if self.size(oid) == size:  # the completion is asked for again after a lost answer
+                return
+            raise BadRequestError("No part of this upload has arrived")
+        try:
+            whole = hashlib.sha256()
+            found = []
+            with path.open("rb") as file:
+                while part := file.read(part_size):
+                    whole.update(part)
+                    found.append(hashlib.sha256(part).hexdigest())
+            if found != etags:
+                raise BadRequestError("The parts are not the ones that were uploaded")
+            _check(whole.hexdigest(), path.stat().st_size, oid=oid, size=size)
+            put_in_place(path, self.path(oid))
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _upload_path(self, upload: str) -> Path:
+        if not _UPLOAD.fullmatch(upload):
+            raise BadRequestError("No such upload")
+        return self._folder / f"tmp-upload-{upload}"
+
+
+def _check(found: str, count: int, *, oid: str, size: int) -> None:
+    if count != size:
+        raise BadRequestError(f"{count} bytes arrived, not the announced {size}")
+    if found != oid:
+        raise BadRequestError(f"The content has sha256 {found}, not {oid}")

@@ -1,0 +1,38 @@
+"""How much the embedded Hub takes, sends at once, and keeps."""
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Limits:
+    """Bounds of one Hub; tests lower them.
+
+    Attributes:
+        json_body: bytes of an ordinary JSON body.
+        commit_body: bytes of a whole commit (NDJSON).
+        commit_line: bytes of one line of it, so of one base64 file.
+        commit_lines: lines of it.
+        git_body: bytes of a git push or fetch request.
+        regular_file: files over this many bytes go to LFS.
+        lfs_object: bytes of one LFS object.
+        multipart_threshold: LFS objects over this many bytes are uploaded in parts.
+        part_size: bytes of one such part.
+        page: items on a page of repos or of a tree.
+        detailed_page: items on a page of commits, or of a tree with its last commits.
+        link_seconds: how long a signed upload or download link is good.
+    """
+
+    json_body: int = 8 * MIB
+    commit_body: int = 1024 * MIB
+    commit_line: int = 64 * MIB
+    commit_lines: int = 25_000
+    git_body: int = 2048 * MIB
+    regular_file: int = 10 * MIB
+    lfs_object: int = 50 * 1024 * MIB
+    multipart_threshold: int = 64 * MIB
+    part_size: int = 16 * MIB
+    page: int = 1000
+    detailed_page: int = 50
+    link_seconds: int = 3600

@@ -1,0 +1,166 @@
+"""Large files: batch API, signed links, parts."""
+
+import hashlib
+import io
+import os
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from metta_hub.localhub import Server
+
+
+def batch(ask, repo: str, data: bytes, operation: str = "upload", **options):
+    oid = hashlib.sha256(data).hexdigest()
+    body = {"operation": operation, "transfers": ["basic", "multipart"], "objects": [{"oid": oid, "size": len(data)}]}
+    return ask("POST", f"/{repo}.git/info/lfs/objects/batch", {**body, "hash_algo": "sha256"}, **options)
+
+
+def stored(server: Server) -> set[str]:
+    return {path.name for path in (server.root / "repos").glob("*/*/lfs/**/*") if path.is_file()}
+
+
+def test_basic_upload_and_download_by_signed_links(ask, repo: str):
+    data = os.urandom(200_000)
+    answer = batch(ask, repo, data)
+    assert answer.headers["Content-Type"] == "application/vnd.git-lfs+json"
+    assert answer.json["transfer"] == "basic"
+    actions = answer.json["objects"][0]["actions"]
+    assert ask("PUT", actions["upload"]["href"], data, token=None).status == 200
+    proof = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    assert ask("POST", actions["verify"]["href"], proof).status == 200
+    assert "actions" not in batch(ask, repo, data).json["objects"][0]  # stored already
+    link = batch(ask, repo, data, "download", token=None).json["objects"][0]["actions"]["download"]["href"]
+    assert ask("GET", link, token=None).body == data
+    part = ask("GET", link, token=None, headers={"Range": "bytes=5-9"})
+    assert (part.status, part.body) == (206, data[5:10])
+
+
+@pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b"x", lambda d: bytes([d[0] ^ 1]) + d[1:]])
+def test_other_bytes_than_announced_are_rejected(ask, server: Server, repo: str, change):
+    data = os.urandom(100_000)
+    before = stored(server)
+    link = batch(ask, repo, data).json["objects"][0]["actions"]["upload"]["href"]
+    assert ask("PUT", link, change(data), token=None).status in (400, 413)
+    assert stored(server) == before
+    assert ask("PUT", link, data, token=None).status == 200
+
+
+def test_links_cannot_be_changed(ask, repo: str, api: HfApi):
+    data = b"some bytes"
+    link = batch(ask, repo, data).json["objects"][0]["actions"]["upload"]["href"]
+    oid = hashlib.sha256(b"other").hexdigest()
+    api.create_repo("org/another-lfs", exist_ok=True)
+    for wrong in (
+        link[:-1] + ("0" if link[-1] != "0" else "1"),
+        link.replace(hashlib.sha256(data).hexdigest(), oid),
+        link.replace("size=10", "size=99"),
+        link.replace(repo, "org/another-lfs"),
+        link.replace("/put?", "/part?"),
+        link.split("?")[0],
+        link + "&expires=99999999999",
+    ):
+        assert ask("PUT", wrong, data, token=None).status in (403, 404), wrong
+    assert ask("GET", link, token=None).status == 404
+
+
+def test_links_expire(ask, server: Server, repo: str, monkeypatch):
+    monkeypatch.setattr(server.hub.limits, "link_seconds", -10)
+    link = batch(ask, repo, b"late").json["objects"][0]["actions"]["upload"]["href"]
+    assert int(parse_qs(urlsplit(link).query)["expires"][0]) < time.time()
+    answer = ask("PUT", link, b"late", token=None)
+    assert (answer.status, answer.json["error"]) == (403, "This link has expired")
+
+
+def test_links_die_with_their_repo(ask, api: HfApi, repo: str):
+    link = batch(ask, repo, b"data").json["objects"][0]["actions"]["upload"]["href"]
+    api.delete_repo(repo)
+    assert ask("PUT", link, b"data", token=None).status == 404
+    api.create_repo(repo)
+    assert ask("PUT", link, b"data", token=None).status == 404
+
+
+def test_multipart_above_the_threshold(api: HfApi, server: Server, repo: str, monkeypatch, tmp_path):
+    monkeypatch.setattr(server.hub.limits, "multipart_threshold", 100_000)
+    monkeypatch.setattr(server.hub.limits, "part_size", 64_000)
+    data = os.urandom(250_001)
+    server.requests.clear()
+    api.create_commit(repo, [CommitOperationAdd("m.bin", io.BytesIO(data))], commit_message="x")
+    parts = [entry for entry in server.requests if entry.path.endswith("/part")]
+    assert [entry.received for entry in parts] == [64_000, 64_000, 64_000, 58_001]
+    local = api.hf_hub_download(repo, "m.bin", cache_dir=tmp_path)
+    assert Path(local).read_bytes() == data
+    assert not [name for name in stored(server) if name.startswith("tmp")]
+
+
+def test_multipart_with_wrong_parts_stores_nothing(ask, server: Server, repo: str, monkeypatch):
+    monkeypatch.setattr(server.hub.limits, "multipart_threshold", 10)
+    monkeypatch.setattr(server.hub.limits, "part_size", 50)
+    data = os.urandom(120)
+    before = stored(server)
+
+    def upload(parts: list[bytes], *, etags: list[str] | None = None, numbers=(1, 2, 3)) -> int:
+        action = batch(ask, repo, data).json["objects"][0]["actions"]["upload"]
+        found = []
+        for number, part in enumerate(parts, 1):
+            answer = ask("PUT", action["header"][str(number)], part, token=None)
+            if answer.status != 200:
+                return answer.status
+            found.append(answer.headers["ETag"])
+        listed = [{"partNumber": n, "etag": e} for n, e in zip(numbers, etags or found, strict=False)]
+        body = {"oid": hashlib.sha256(data).hexdigest(), "parts": listed}
+        return ask("POST", action["href"], body, token=None).status
+
+    good = [data[:50], data[50:100], data[100:]]
+    assert upload([b"x" * 50, *good[1:]]) == 400
+    assert upload([good[0][:-1], *good[1:]]) == 400
+    assert upload([good[0] + b"x", *good[1:]]) == 413
+    assert upload(good[:2], numbers=(1, 2)) == 400
+    assert upload(good, etags=["a", "b", "c"]) == 400
+    assert upload(good, numbers=(1, 3, 2)) == 400
+    assert upload([], etags=[]) == 400
+    assert {name for name in stored(server) if not name.startswith("tmp-upload")} == before
+    assert upload(good) == 200
+
+
+def test_unknown_objects(ask, repo: str):
+    missing = batch(ask, repo, b"never sent", "download").json["objects"][0]
+    assert missing["error"]["code"] == 404
+    body = {"oid": hashlib.sha256(b"never sent").hexdigest(), "size": 10}
+    assert ask("POST", f"/{repo}.git/info/lfs/objects/verify", body).status == 404
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [[{"oid": "../../x", "size": 1}], [{"oid": "A" * 64, "size": 1}], [{"oid": "a" * 64, "size": -1}], [1], "x", None],
+)
+def test_malformed_batches_are_refused(ask, repo: str, objects):
+    body = {"operation": "upload", "objects": objects}
+    assert ask("POST", f"/{repo}.git/info/lfs/objects/batch", body).status == 400
+    assert ask("POST", f"/{repo}.git/info/lfs/objects/batch", {"operation": "steal", "objects": []}).status == 400
+
+
+def test_too_large_an_object_is_refused_before_it_is_sent(ask, server: Server, repo: str, monkeypatch):
+    monkeypatch.setattr(server.hub.limits, "lfs_object", 3)
+    assert batch(ask, repo, b"four").json["objects"][0]["error"]["code"] == 422
+
+
+def test_uploading_needs_a_write_token_and_private_downloads_one_that_reads(ask, api: HfApi, reader: HfApi, repo: str):
+    assert batch(ask, repo, b"x", token=None).status == 401
+    assert batch(ask, repo, b"x", token=reader.token).status == 403
+    api.update_repo_settings(repo, visibility="private")
+    answer = batch(ask, repo, b"x", "download", token=None)
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+    assert batch(ask, repo, b"x", "download", token=reader.token).status == 200
+
+
+def test_objects_of_one_repo_are_not_seen_from_another(ask, api: HfApi, repo: str):
+    data = b"private weights"
+    link = batch(ask, repo, data).json["objects"][0]["actions"]["upload"]["href"]
+    ask("PUT", link, data, token=None)
+    api.create_repo("org/neighbour", exist_ok=True)
+    assert batch(ask, "org/neighbour", data, "download").json["objects"][0]["error"]["code"] == 404

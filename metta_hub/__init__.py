@@ -1,0 +1,55 @@
+"""metta_hub: a bridge between Metta's policy checkpoints and the Hugging Face Hub.
+
+The public names are found when they are first used, so that `import metta_hub` costs next to nothing: it loads
+neither torch nor huggingface_hub.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from metta_hub._version import __version__
+
+if TYPE_CHECKING:
+    from metta_hub.api.from_pretrained import from_pretrained as from_pretrained
+    from metta_hub.api.inspect import inspect as inspect
+    from metta_hub.api.list import list_checkpoints as list_checkpoints
+    from metta_hub.api.pull import pull as pull
+    from metta_hub.api.push import push as push
+    from metta_hub.api.verify import verify as verify
+    from metta_hub.errors import MettaHubError as MettaHubError
+    from metta_hub.policies import register as register
+
+_PLACES = {
+    "MettaHubError": "metta_hub.errors",
+    "from_pretrained": "metta_hub.api.from_pretrained",
+    "inspect": "metta_hub.api.inspect",
+    "list_checkpoints": "metta_hub.api.list",
+    "pull": "metta_hub.api.pull",
+    "push": "metta_hub.api.push",
+    "register": "metta_hub.policies",
+    "verify": "metta_hub.api.verify",
+}
+
+__all__ = [
+    "MettaHubError",
+    "__version__",
+    "from_pretrained",
+    "inspect",
+    "list_checkpoints",
+    "pull",
+    "push",
+    "register",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'metta_hub' has no attribute '{name}'")
+    found: object = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""One module a verb: each a short list of steps, and a frozen dataclass with the fields of the `--json` output."""

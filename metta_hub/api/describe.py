@@ -1,0 +1,53 @@
+"""A published checkpoint described from its documents and the header of its weights: no weight byte is read."""
+
+from metta_hub import metadata, names
+from metta_hub.api.remote import RepoFiles
+from metta_hub.checkpoint import Checkpoint, Findings, Origin, Weights
+from metta_hub.containers import recipe, safetensors, torch_zip
+from metta_hub.formats import files
+from metta_hub.formats import repo as repo_format
+from metta_hub.index import Entry
+
+#: Bytes of a safetensors file fetched first; most headers end within them.
+FIRST_BYTES = 64 << 10
+
+
+def describe(repo: RepoFiles, entry: Entry) -> Checkpoint:
+    """Make a checkpoint whose weights table is complete, though the bytes under it were not fetched.
+
+    Raises:
+        NotFoundError: a file that the index lists is not there.
+        FormatError: a document or header is damaged.
+    """
+    document = repo.fetch(names.metadata_file(entry.name))
+    known = metadata.parse(files.read_document(document), document)
+    weights = repo_format.tie_listed(_header(repo, entry), known.block)
+    kept = names.recipe_file(entry.name)
+    findings = _findings(repo, kept) if kept in entry.files else None
+    return Checkpoint(
+        name=entry.name,
+        weights=weights,
+        metadata=known,
+        origin=Origin(
+            path=document,
+            format=repo_format.FORMAT,
+            container="safetensors",
+            sources={},
+            findings=findings,
+        ),
+    )
+
+
+def _header(repo: RepoFiles, entry: Entry) -> Weights:
+    path = repo_format.weights_path(entry)
+    size = repo.sizes[path] if path in repo.sizes else entry.files[path].size
+    start = repo.prefix(path, min(size, FIRST_BYTES))
+    needed = safetensors.header_size(start, size, path)
+    if needed > len(start):
+        start = repo.prefix(path, needed)
+    return safetensors.parse_header(start, size, path)
+
+
+def _findings(repo: RepoFiles, path: str) -> Findings:
+    looked = recipe.look(files.read_document(repo.fetch(path)), path)
+    return torch_zip.judge_pickle(looked.pickle)

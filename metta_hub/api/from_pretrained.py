@@ -1,0 +1,49 @@
+"""from_pretrained: a reference or path → a policy. fetch → read → build."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metta_hub import formats, history, policies
+from metta_hub.api import targets
+from metta_hub.api.pull import fetch
+from metta_hub.api.remote import RepoCommit
+from metta_hub.checkpoint import Checkpoint
+from metta_hub.hub import Hub
+
+if TYPE_CHECKING:
+    from metta_hub.policies import Module
+
+
+def from_pretrained(
+    target: Path | str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | None = None,
+    device: str = "cpu",
+) -> "Module":
+    """Load a policy, local or published, in eval mode. No pickle is executed.
+
+    Args:
+        target: a path, or `[hf://]org/name[@revision][:selector]`.
+        revision: instead of one in the reference.
+        token: instead of the environment's or the stored one.
+        cache_dir: huggingface_hub's cache.
+        device: where the policy will be.
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+        UnknownArchitectureError: nobody registered a builder for its architecture (`metta_hub.register`).
+        WeightsMismatchError: the weights are not that architecture's.
+    """
+    policies.require_torch()
+    return policies.build(_read(target, revision, token, cache_dir), device=device)
+
+
+def _read(target: Path | str, revision: str | None, token: str | None, cache_dir: Path | None) -> Checkpoint:
+    found = targets.parse(str(target), revision=revision)
+    if found.path is not None:
+        return formats.read(found.path)
+    assert found.reference is not None  # noqa: S101  (a target is one of the two)
+    repo = RepoCommit.open(Hub("from_pretrained", token=token, cache_dir=cache_dir), found.reference)
+    return fetch(repo, history.select(repo.index, found.reference.selector).entry)

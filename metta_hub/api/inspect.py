@@ -1,0 +1,143 @@
+"""inspect: what is in a checkpoint. Weights are neither loaded nor downloaded, and no code of theirs is run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from metta_hub import containers, formats, history
+from metta_hub.api import targets
+from metta_hub.api.describe import describe
+from metta_hub.api.remote import RepoCommit, RepoFolder
+from metta_hub.api.report import Report, silent
+from metta_hub.checkpoint import Checkpoint, Findings
+from metta_hub.containers import torch_zip
+from metta_hub.errors import NotPlainError
+from metta_hub.formats import repo as repo_format
+from metta_hub.hub import Hub
+from metta_hub.metadata import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedTensor:
+    """A tensor: name, safetensors dtype, shape, bytes of its values."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedPickle:
+    """What a pickle asks for, and whether that is nothing but tensors; `reason` says why not."""
+
+    globals: tuple[str, ...]
+    plain: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What is in a checkpoint; the fields of its `--json` output.
+
+    Attributes:
+        name: NAME; the file's name when the file cannot be read as a checkpoint.
+        format: the on-disk shape.
+        container: the bytes under it.
+        parameters: elements of all tensors, tied ones counted once.
+        bytes: of their values.
+        tensors: in the order of the state dict; empty when the file is not plain.
+        tied: groups of names for one tensor.
+        metadata: clean metadata.
+        unknown: which of the required four nobody knows.
+        pickle: what the pickle asks for; None when there is none at hand.
+    """
+
+    name: str
+    format: str
+    container: str
+    parameters: int
+    bytes: int
+    tensors: tuple[InspectedTensor, ...]
+    tied: tuple[tuple[str, ...], ...]
+    metadata: Mapping[str, JSON]
+    unknown: tuple[str, ...]
+    pickle: InspectedPickle | None
+
+
+def inspect(
+    target: Path | str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | None = None,
+    report: Report = silent,
+) -> Inspected:
+    """Look into a local checkpoint or a published one.
+
+    Args:
+        target: a path, or `[hf://]org/name[@revision][:selector]`.
+        revision: instead of one in the reference.
+        token: instead of the environment's or the stored one.
+        cache_dir: huggingface_hub's cache.
+        report: told what is being done.
+
+    Raises:
+        NotFoundError: there is no such thing.
+        FormatError: it is damaged, or of no format that we know.
+    """
+    found = targets.parse(str(target), revision=revision)
+    if found.note:
+        report("note", found.note)
+    if found.path is not None:
+        return _inspect_path(found.path)
+    assert found.reference is not None  # noqa: S101  (a target is one of the two)
+    repo = RepoCommit.open(Hub("inspect", token=token, cache_dir=cache_dir), found.reference)
+    return _inspected(describe(repo, history.select(repo.index, found.reference.selector).entry))
+
+
+def _inspect_path(path: Path) -> Inspected:
+    if repo_format.sniff(path):
+        folder = RepoFolder(path)
+        return _inspected(describe(folder, history.select(folder.index, None).entry))
+    try:
+        return _inspected(formats.read(path))
+    except NotPlainError:
+        return _not_plain(path)
+
+
+def _inspected(checkpoint: Checkpoint) -> Inspected:
+    weights, origin = checkpoint.weights, checkpoint.origin
+    return Inspected(
+        name=checkpoint.name,
+        format=origin.format,
+        container=origin.container,
+        parameters=weights.parameters,
+        bytes=weights.nbytes,
+        tensors=tuple(InspectedTensor(t.name, t.dtype, t.shape, t.nbytes) for t in weights.tensors),
+        tied=weights.tied,
+        metadata=checkpoint.metadata.values,
+        unknown=checkpoint.metadata.unknown,
+        pickle=_pickle(origin.findings),
+    )
+
+
+def _not_plain(path: Path) -> Inspected:
+    """A file that asks for more than tensors: say what it asks for."""
+    looked = torch_zip.look(path)
+    return Inspected(
+        name=path.stem,
+        format="not plain",
+        container=containers.sniff(path),
+        parameters=0,
+        bytes=looked.size,
+        tensors=(),
+        tied=(),
+        metadata={},
+        unknown=(),
+        pickle=_pickle(looked.findings),
+    )
+
+
+def _pickle(findings: Findings | None) -> InspectedPickle | None:
+    return None if findings is None else InspectedPickle(findings.globals, findings.plain, findings.reason)

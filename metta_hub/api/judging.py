@@ -1,0 +1,98 @@
+"""What of a checkpoint may be published, and how: metadata completed and scrubbed, secrets refused. Builds nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from metta_hub import metadata, scrub, strict_json
+from metta_hub.checkpoint import Checkpoint
+from metta_hub.errors import FormatError
+from metta_hub.formats import files
+from metta_hub.metadata import JSON, Metadata
+from metta_hub.scrub import Redaction
+
+
+@dataclass(frozen=True)
+class Publishable:
+    """A checkpoint as the world may see it.
+
+    Attributes:
+        checkpoint: with clean metadata; the weights are the source's.
+        block: what its document says under `metta_hub`, but for the weights.
+        redactions: what was removed now, and where.
+        uri: the metadata's own `uri` before publication; None when it had none.
+    """
+
+    checkpoint: Checkpoint
+    block: Mapping[str, JSON]
+    redactions: tuple[Redaction, ...]
+    uri: str | None
+
+
+#: Bytes of a `.pt` that belong to no tensor and are still published with it.
+MAX_UNUSED = 1 << 20
+
+
+def judge(
+    source: Checkpoint, *, pt: bool = True, settings: Sequence[str] = (), metadata_file: Path | None = None
+) -> Publishable:
+    """Decide what is published of a checkpoint.
+
+    Args:
+        source: as it was read.
+        pt: whether the original `.pt` is published, too.
+        settings: `key=value` texts that fill in metadata.
+        metadata_file: a JSON file whose keys fill in metadata, before `settings`.
+
+    Raises:
+        SecretError: something looks like a credential; names the place, never the secret.
+        MetadataError: a setting does not fit the schema.
+        FormatError: the `.pt` carries too much that no tensor uses.
+    """
+    _check_names(source)
+    if pt and source.origin.unused_bytes > MAX_UNUSED:
+        raise FormatError(
+            source.origin.path,
+            f"{source.origin.unused_bytes:,} bytes of its storages belong to no tensor, and would be published unseen",
+            hint="--no-pt publishes the tensors alone",
+        )
+    known = _completed(source.metadata, settings, metadata_file)
+    uri = known.values.get("uri")
+    published = {**known.values, "uri": f"file://{source.name}.pt"}
+    values, redactions = scrub.scrub(published)
+    clean = replace(known, values=values)
+    block, _ = scrub.scrub(_block(source, clean, redactions), at="/metta_hub")
+    if isinstance(uri, str) and uri != values["uri"]:
+        redactions = (Redaction("/uri", "local path"), *redactions)
+    return Publishable(replace(source, metadata=clean), block, redactions, uri if isinstance(uri, str) else None)
+
+
+def _completed(known: Metadata, settings: Sequence[str], metadata_file: Path | None) -> Metadata:
+    if not settings and metadata_file is None:
+        return known
+    values = dict(known.values)
+    if metadata_file is not None:
+        values |= metadata.parse(files.read_document(metadata_file), metadata_file).values
+    return known.with_values(metadata.assign(values, settings))
+
+
+def _check_names(source: Checkpoint) -> None:
+    """Texts that are published as they stand, because the bytes of the weights hold them."""
+    scrub.check_text(source.name, "the checkpoint's name")
+    for tensor in source.weights.tensors:
+        scrub.check_text(tensor.name, "a tensor's name")
+
+
+def _block(source: Checkpoint, known: Metadata, redactions: Sequence[Redaction]) -> dict[str, JSON]:
+    facts: dict[str, JSON] = {"redactions": [asdict(redaction) for redaction in redactions]}
+    facts["tied"] = [list(group) for group in source.weights.tied]
+    stem = source.origin.path.stem
+    if source.origin.path.is_file() and stem != source.name:
+        facts["original_name"] = stem
+    shown = [replace(repair, pointer=_without_paths(repair.pointer)) for repair in known.repairs]
+    return metadata.block_for(replace(known, repairs=tuple(shown)), facts)
+
+
+def _without_paths(pointer: str) -> str:
+    """A pointer whose keys are scrubbed like the keys themselves."""
+    return strict_json.join("", *(scrub.scrub_text(part)[0] for part in strict_json.split(pointer)))

@@ -1,0 +1,105 @@
+"""list: the checkpoints of a run, best first, from metadata alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from metta_hub import history, names
+from metta_hub import index as index_file
+from metta_hub.api import targets
+from metta_hub.api.remote import RepoCommit, RepoFolder
+from metta_hub.api.report import Report, silent
+from metta_hub.errors import NotFoundError
+from metta_hub.formats import pair
+from metta_hub.formats import repo as repo_format
+from metta_hub.hub import Hub
+from metta_hub.index import Entry, FileRecord, Index
+from metta_hub.metadata import JSON
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One checkpoint; the fields of its `--json` output.
+
+    Attributes:
+        checkpoint: NAME.
+        epoch: None when unknown, never 0.
+        agent_step: environment steps over all agents; None when unknown.
+        avg_reward: None when unknown.
+        evals: as the metadata have them.
+        bytes: of its files, in the repo or on disk.
+        root: whether the repo stands for it.
+    """
+
+    checkpoint: str
+    epoch: int | None
+    agent_step: int | None
+    avg_reward: float | None
+    evals: Mapping[str, JSON]
+    bytes: int
+    root: bool
+
+
+def list_checkpoints(
+    target: Path | str,
+    *,
+    sort: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: Path | None = None,
+    report: Report = silent,
+) -> tuple[Listed, ...]:
+    """List the checkpoints of a folder of pairs, a repo folder or a repo, best first.
+
+    Args:
+        target: a folder, or `[hf://]org/name[@revision]`.
+        sort: a metric to rank by instead, highest first; a path such as `evals.navigation` works.
+        revision: instead of one in the reference.
+        token: instead of the environment's or the stored one.
+        cache_dir: huggingface_hub's cache.
+        report: told what decided the order.
+
+    Raises:
+        NotFoundError: there is no such folder or repo, or nothing in it.
+    """
+    found = targets.parse(str(target), revision=revision)
+    if found.note:
+        report("note", found.note)
+    if found.path is not None:
+        index = _index_of(found.path)
+    else:
+        assert found.reference is not None  # noqa: S101  (a target is one of the two)
+        index = RepoCommit.open(Hub("list", token=token, cache_dir=cache_dir), found.reference).index
+    return tuple(_listed(entry, index) for entry in history.ranked(index.entries, sort))
+
+
+def _index_of(path: Path) -> Index:
+    if repo_format.sniff(path):
+        return RepoFolder(path).index
+    folder = path if path.is_dir() else path.parent
+    pairs = pair.find(folder)
+    if not pairs:
+        raise NotFoundError(
+            str(folder),
+            f"{folder} holds no pair (NAME.pt with NAME.json).",
+            hint="metta-hub inspect FILE looks into one file",
+        )
+    return Index(None, tuple(_entry_of(pt) for pt in pairs))
+
+
+def _entry_of(pt: Path) -> Entry:
+    known = pair.read_metadata(pt)
+    files = {pt.name: FileRecord(pt.stat().st_size, "")}
+    return index_file.entry_of(names.checkpoint_name(pt.stem), known, parameters=0, files=files, published_at="")
+
+
+def _listed(entry: Entry, index: Index) -> Listed:
+    return Listed(
+        checkpoint=entry.name,
+        epoch=entry.epoch,
+        agent_step=entry.agent_step,
+        avg_reward=entry.avg_reward,
+        evals=entry.evals,
+        bytes=sum(file.size for file in entry.files.values()),
+        root=entry.name == index.root,
+    )

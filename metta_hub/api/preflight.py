@@ -1,0 +1,102 @@
+"""What must hold before any work is done for a publication: who, where, and with what right."""
+
+from dataclasses import dataclass
+
+from metta_hub.errors import ConflictError, HubAccessError, NotFoundError, UsageError
+from metta_hub.hub import Account, Hub, RepoInfo
+from metta_hub.names import Reference
+
+MAIN = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Where an author wants to publish.
+
+    Attributes:
+        reference: the repo; a bare name is the author's own.
+        revision: the branch; None means `main`.
+        private: the visibility; None means as it is, or the Hub's default for a new repo.
+        create_pr: propose, rather than publish.
+        tag: a tag to make; None means none.
+    """
+
+    reference: Reference
+    revision: str | None
+    private: bool | None
+    create_pr: bool
+    tag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a publication will go.
+
+    Attributes:
+        repo_id: with its namespace.
+        repo: the repo as it is; None when it has to be made.
+        branch: the branch to commit to.
+        branch_exists: whether it is there.
+    """
+
+    repo_id: str
+    repo: RepoInfo | None
+    branch: str
+    branch_exists: bool
+
+
+def check(hub: Hub, wish: Wish) -> Place:
+    """Find out whether the publication can succeed.
+
+    Raises:
+        HubAccessError: no token, or one without the right; names its source.
+        ConflictError: the repo has the other visibility, or the tag is taken.
+        UsageError: a selector where a repo is meant.
+    """
+    if wish.reference.selector:
+        raise UsageError(
+            f"'{wish.reference}' names one checkpoint of a repo; push needs a repo.",
+            hint=f"metta-hub push PATH {wish.reference.repo_id}",
+        )
+    account = hub.account()
+    repo_id = wish.reference.repo_id if wish.reference.namespace else f"{account.name}/{wish.reference.repo}"
+    repo = hub.repo(repo_id)
+    branch = wish.revision or wish.reference.revision or MAIN
+    if repo is None:
+        _check_new(hub, repo_id, account, wish)
+        return Place(repo_id, None, branch, branch_exists=branch == MAIN)
+    if not wish.create_pr:
+        hub.require_write(repo.repo_id, account)
+    _check_visibility(repo, wish.private)
+    branches, tags = hub.branches(repo.repo_id) if wish.tag or branch != MAIN else (frozenset({MAIN}), frozenset())
+    if wish.tag in tags:
+        raise ConflictError(
+            str(wish.tag), f"{repo.repo_id} has the tag '{wish.tag}' already.", hint="choose another --tag"
+        )
+    exists = branch in branches or branch.startswith("refs/pr/")
+    return Place(repo.repo_id, repo, branch, branch_exists=exists)
+
+
+def _check_new(hub: Hub, repo_id: str, account: Account, wish: Wish) -> None:
+    if wish.create_pr:
+        raise NotFoundError(
+            repo_id, f"There is no repo {repo_id} to propose to.", hint="push without --create-pr makes it"
+        )
+    if account.role == "read":
+        raise HubAccessError(
+            repo_id,
+            f"{hub.token_source} may read but not write, so it cannot make {repo_id}.",
+            token_source=hub.token_source,
+            hint="make a token with write access and run 'hf auth login'",
+        )
+
+
+def _check_visibility(repo: RepoInfo, private: bool | None) -> None:
+    if private is None or private == repo.private:
+        return
+    is_, wanted = ("private", "public") if repo.private else ("public", "private")
+    raise ConflictError(
+        repo.repo_id,
+        f"{repo.repo_id} is {is_}, and {wanted} was asked for.",
+        hint=f"change it with 'hf repos settings {repo.repo_id} --{wanted}', or leave the flag out",
+    )

@@ -1,0 +1,244 @@
+"""What one publication changes in a repo: decided from the repo's state at one commit, before anything is sent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from metta_hub import card, history, metadata, names, scrub
+from metta_hub import index as index_file
+from metta_hub.api.describe import describe
+from metta_hub.api.judging import Publishable
+from metta_hub.api.materials import Materials
+from metta_hub.api.remote import RepoCommit
+from metta_hub.checkpoint import Checkpoint
+from metta_hub.containers import copying
+from metta_hub.errors import ConflictError, NotFoundError
+from metta_hub.formats import repo as repo_format
+from metta_hub.hub import Changes, Upload
+from metta_hub.index import Entry, FileRecord, Index
+from metta_hub.metadata import JSON
+from metta_hub.names import CARD, CONFIG, INDEX
+
+_ATTRIBUTES = ".gitattributes"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the author asks of a publication.
+
+    Attributes:
+        promote: make the checkpoint the root.
+        replace: put it in place of another run's checkpoint of that name.
+        template: name or file of the card's template.
+        license_id: the Hub's id of a licence; None keeps the one that the card names.
+    """
+
+    promote: bool = True
+    replace: bool = False
+    template: str = "default"
+    license_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A planned commit.
+
+    Attributes:
+        changes: what to send, copy and remove; empty when the repo holds it all already.
+        index: the index afterwards.
+        files: every file of the checkpoint and of the repo's front, size and sha256 by path.
+        replaced: a checkpoint of that name with other weights was there.
+        license_id: the licence on the card.
+        warnings: sentences that the author should see.
+    """
+
+    changes: Changes
+    index: Index
+    files: Mapping[str, FileRecord]
+    replaced: bool
+    license_id: str | None
+    warnings: tuple[str, ...] = field(default=())
+
+
+def plan(item: Publishable, materials: Materials, repo: RepoCommit, request: Request) -> Publication:
+    """Decide what a commit must do so that the repo holds the checkpoint.
+
+    Args:
+        item: the checkpoint, fit to be seen.
+        materials: its weights as files.
+        repo: the repo at the commit that the plan is made against.
+        request: what the author wants.
+
+    Raises:
+        ConflictError: another run's checkpoint has that name.
+        SecretError: a text of the card looks like a credential.
+    """
+    name, before = item.checkpoint.name, repo.index_if_any()
+    document = _document(item, materials)
+    entry = _entry(item, materials, document)
+    earlier = _refuse_other_run(before, entry, request)
+    index = index_file.put(before, entry, root=request.promote or before.root in {None, name})
+    entry = next(one for one in index.entries if one.name == name)
+
+    root, block = _root(item, repo, index)
+    license_id = request.license_id or _license(repo)
+    documents = {names.metadata_file(name): document, INDEX: index_file.dumps(index)}
+    documents[CARD] = _card(root, repo, index, license_id, request.template)
+    documents[CONFIG] = _config(root, block, repo, index, documents)
+    listed = {path: record for each in index.entries for path, record in each.files.items()}
+    wanted = listed | {path: _record(content) for path, content in documents.items()}
+    stale = {path for each in before.entries for path in each.files} - listed.keys()
+    at_hand = {materials.records[path].sha256: content for path, content in materials.contents.items()}
+    at_hand |= {_record(content).sha256: content for content in documents.values()}
+    changes = _changes(wanted, at_hand, repo, stale)
+    replaced = earlier is not None and earlier.files[repo_format.weights_path(earlier)] != _weights(entry)
+    return Publication(
+        changes=changes,
+        index=index,
+        files={path: wanted[path] for path in sorted({*entry.files, *documents})},
+        replaced=replaced,
+        license_id=license_id,
+        warnings=(f"{name} was there with other weights; they are replaced.",) if replaced else (),
+    )
+
+
+def _document(item: Publishable, materials: Materials) -> bytes:
+    """`checkpoints/NAME.json`: the pair's JSON that pull writes back."""
+    written = materials.weights
+    weights: dict[str, JSON] = {"file": materials.weights_file, "size": written.size, "sha256": written.sha256}
+    return metadata.dumps({**item.checkpoint.metadata.values, "metta_hub": {**item.block, "weights": weights}})
+
+
+def _entry(item: Publishable, materials: Materials, document: bytes) -> Entry:
+    checkpoint = item.checkpoint
+    files = {**materials.records, names.metadata_file(checkpoint.name): _record(document)}
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return index_file.entry_of(
+        checkpoint.name,
+        checkpoint.metadata,
+        parameters=checkpoint.weights.parameters,
+        files=files,
+        published_at=now,
+    )
+
+
+def _refuse_other_run(before: Index, entry: Entry, request: Request) -> Entry | None:
+    """The entry whose place the checkpoint takes."""
+    earlier = next((one for one in before.entries if one.name == entry.name), None)
+    if earlier is None:
+        return None
+    others = None not in {earlier.run_name, entry.run_name} and earlier.run_name != entry.run_name
+    if others and not request.replace:
+        raise ConflictError(
+            entry.name,
+            f"The repo holds {earlier.name} of the run '{earlier.run_name}', and this one is of '{entry.run_name}'.",
+            hint="--replace puts it in its place; or rename the file",
+        )
+    return earlier
+
+
+def _root(item: Publishable, repo: RepoCommit, index: Index) -> tuple[Checkpoint, Mapping[str, JSON]]:
+    """The checkpoint that the repo will stand for, and its `metta_hub` block."""
+    if index.root == item.checkpoint.name:
+        return item.checkpoint, item.block
+    root = describe(repo, history.select(index, None).entry)
+    return root, root.metadata.block
+
+
+def _weights(entry: Entry) -> FileRecord:
+    return entry.files[repo_format.weights_path(entry)]
+
+
+# --- the front: card and config.json ------------------------------------------------------------------------------
+
+
+def _config(
+    root: Checkpoint,
+    block: Mapping[str, JSON],
+    repo: RepoCommit,
+    index: Index,
+    documents: Mapping[str, bytes],
+) -> bytes:
+    entry = history.select(index, None).entry
+    beside = {path: documents[path] for path in (CARD, INDEX)}
+    if _ATTRIBUTES in repo.tree:
+        beside[_ATTRIBUTES] = repo.document(_ATTRIBUTES)
+    files = {**entry.files, **{path: _record(content) for path, content in beside.items()}}
+    own = {key: value for key, value in block.items() if key != "weights"}
+    return repo_format.config_document(root.metadata, name=entry.name, block=own, listed=files)
+
+
+def _card(root: Checkpoint, repo: RepoCommit, index: Index, license_id: str | None, template: str) -> bytes:
+    kept = kept_card(repo)
+    if kept is not None:
+        return kept
+    entry = history.select(index, None).entry
+    files = [
+        card.CardFile(path, record.size, record.sha256)
+        for path, record in sorted(entry.files.items())
+        if path != names.metadata_file(entry.name)
+    ]
+    text = card.render(root, repo_id=repo.repo_id, index=index, files=files, template=template, license_id=license_id)
+    scrub.check_text(text, "the card")
+    return text.encode()
+
+
+def kept_card(repo: RepoCommit) -> bytes | None:
+    """The repo's card when somebody else wrote or edited it: then it stays as it is."""
+    if CARD not in repo.tree:
+        return None
+    content = repo.document(CARD)
+    try:
+        config = repo_format.parse_config(repo.document(CONFIG))
+    except NotFoundError:
+        return content
+    return None if config.files.get(CARD) == _record(content) else content
+
+
+def _license(repo: RepoCommit) -> str | None:
+    return card.license_of(repo.document(CARD).decode(errors="replace")) if CARD in repo.tree else None
+
+
+# --- the changes --------------------------------------------------------------------------------------------------
+
+
+def _changes(
+    wanted: Mapping[str, FileRecord], at_hand: Mapping[str, bytes | Path], repo: RepoCommit, stale: set[str]
+) -> Changes:
+    """Send what the Hub lacks, copy what it holds elsewhere, leave the rest alone.
+
+    Args:
+        wanted: every file that the repo should have afterwards.
+        at_hand: contents by their sha256.
+        repo: what there is.
+        stale: files of checkpoints that are no longer where they were.
+    """
+    stored = {file.sha256: path for path, file in sorted(repo.tree.items()) if file.sha256}
+    uploads, copies = [], []
+    for path, record in sorted(wanted.items()):
+        content = at_hand.get(record.sha256)
+        if _is_there(repo, path, record, content):
+            continue
+        if record.sha256 in stored:
+            copies.append((stored[record.sha256], path))
+        elif content is not None:
+            uploads.append(Upload(path, content, record.sha256))
+        else:
+            sentence = f"{repo.label} lacks {path}, which its index lists."
+            raise NotFoundError(path, sentence, hint=f"metta-hub verify {repo.repo_id}")
+    return Changes(uploads, copies, sorted(stale & repo.tree.keys()))
+
+
+def _is_there(repo: RepoCommit, path: str, record: FileRecord, content: bytes | Path | None) -> bool:
+    file = repo.tree.get(path)
+    if file is None:
+        return False
+    if content is None and file.sha256 is None:
+        return True  # a document of another checkpoint: git knows only its sha1, and this publication leaves it alone
+    return file.holds(record.size, record.sha256, content if isinstance(content, bytes) else None)
+
+
+def _record(content: bytes) -> FileRecord:
+    written = copying.digest_bytes(content)
+    return FileRecord(written.size, written.sha256)

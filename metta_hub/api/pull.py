@@ -1,0 +1,112 @@
+"""pull: a reference → a local pair. fetch → read → write."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from metta_hub import history
+from metta_hub.api import targets
+from metta_hub.api.remote import RepoCommit
+from metta_hub.api.report import Report, silent
+from metta_hub.checkpoint import Checkpoint
+from metta_hub.containers import copying
+from metta_hub.errors import ChecksumError
+from metta_hub.formats import pair
+from metta_hub.formats import repo as repo_format
+from metta_hub.hub import Hub
+from metta_hub.index import Entry
+
+DEFAULT_FOLDER = Path("checkpoints")
+
+
+@dataclass(frozen=True, slots=True)
+class PairHashes:
+    """sha256 of both files of a pair."""
+
+    pt: str
+    json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull wrote; the fields of its `--json` output.
+
+    Attributes:
+        checkpoint: NAME.
+        pt: the weights, absolute.
+        json: the metadata, absolute.
+        commit: the commit that they come from.
+        sha256: of both files.
+        identical: whether `pt` is byte for byte the author's file; False when there was none, and it was made from the
+            tensors.
+    """
+
+    checkpoint: str
+    pt: Path
+    json: Path
+    commit: str
+    sha256: PairHashes
+    identical: bool
+
+
+def pull(
+    reference: str,
+    folder: Path | str = DEFAULT_FOLDER,
+    *,
+    revision: str | None = None,
+    force: bool = False,
+    token: str | None = None,
+    cache_dir: Path | None = None,
+    report: Report = silent,
+) -> Pulled:
+    """Write a published checkpoint as a local pair.
+
+    Args:
+        reference: `[hf://]org/name[@revision][:selector]`; without a selector the root.
+        folder: where; made when it is not there.
+        revision: instead of one in the reference.
+        force: replace other files of that name.
+        token: instead of the environment's or the stored one.
+        cache_dir: huggingface_hub's cache.
+        report: told what is being done.
+
+    Raises:
+        NotFoundError: no such repo, revision or checkpoint.
+        ChecksumError: a file is not what the repo's index says.
+        NotPlainError: the `.pt` asks for more than tensors.
+        ConflictError: other files are there, and `force` was not given.
+    """
+    parsed = targets.reference(reference, revision=revision)
+    repo = RepoCommit.open(Hub("pull", token=token, cache_dir=cache_dir), parsed)
+    choice = history.select(repo.index, parsed.selector)
+    if parsed.selector:
+        report("note", choice.why)
+    checkpoint = fetch(repo, choice.entry)
+    written = pair.write(checkpoint, Path(folder).expanduser(), block=checkpoint.metadata.block, force=force)
+    return Pulled(
+        checkpoint=checkpoint.name,
+        pt=written.pt,
+        json=written.json,
+        commit=str(repo.commit),
+        sha256=PairHashes(written.weights.sha256, written.document.sha256),
+        identical=written.identical,
+    )
+
+
+def fetch(repo: RepoCommit, entry: Entry) -> Checkpoint:
+    """Download what gives a checkpoint back, and read it.
+
+    Raises:
+        ChecksumError: a file is not what the repo's index says.
+    """
+    wanted = repo_format.needed_to_rebuild(entry)
+    folder = repo.folder(wanted)
+    for path in wanted:
+        written, record = copying.digest(folder / path), entry.files[path]
+        if (written.size, written.sha256) != (record.size, record.sha256):
+            raise ChecksumError(
+                f"{repo.label}/{path}",
+                path,
+                f"its sha256 is {written.sha256[:12]}…, the index says {record.sha256[:12]}…",
+                hint=f"metta-hub verify {repo.repo_id}@{str(repo.commit)[:7]}",
+            )
+    return repo_format.read(folder, entry.name)

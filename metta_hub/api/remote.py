@@ -1,0 +1,179 @@
+"""A repo at one commit, and a repo folder, seen alike: which files there are, and how to get at them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from metta_hub import index as index_file
+from metta_hub import names
+from metta_hub.errors import NotFoundError
+from metta_hub.formats import files
+from metta_hub.formats import repo as repo_format
+from metta_hub.hub import Hub, RemoteFile
+from metta_hub.index import Index
+from metta_hub.names import Reference
+
+
+class RepoFiles(Protocol):
+    """A repo's files, wherever they lie."""
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of every file, by path."""
+
+    @property
+    def index(self) -> Index:
+        """The index of its checkpoints."""
+
+    def fetch(self, path: str) -> Path:
+        """A local file with the content of `path`."""
+
+    def folder(self, paths: Iterable[str]) -> Path:
+        """A local repo folder that holds at least `paths`."""
+
+    def prefix(self, path: str, size: int) -> bytes:
+        """The first `size` bytes of a file, without the rest."""
+
+
+@dataclass(frozen=True)
+class RepoFolder:
+    """A local repo folder."""
+
+    path: Path
+
+    @property
+    def label(self) -> str:
+        """The folder's path."""
+        return str(self.path)
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of every file, by path; what hides behind a dot (`.git`, `.cache`) is not part of a repo."""
+        files = (path for path in self.path.rglob("*") if path.is_file())
+        inside = ((path.relative_to(self.path), path.stat().st_size) for path in files)
+        return {
+            relative.as_posix(): size
+            for relative, size in sorted(inside)
+            if relative.parts[0] not in {".git", ".cache"}
+        }
+
+    @cached_property
+    def index(self) -> Index:
+        """The index of its checkpoints."""
+        return repo_format.read_index(self.path)
+
+    def fetch(self, path: str) -> Path:
+        """The file itself.
+
+        Raises:
+            NotFoundError: it is not there.
+        """
+        found = self.path / path
+        if not found.is_file():
+            raise NotFoundError(path, f"{self.path} has no file {path}.")
+        return found
+
+    def folder(self, paths: Iterable[str]) -> Path:
+        """The folder itself."""
+        del paths
+        return self.path
+
+    def prefix(self, path: str, size: int) -> bytes:
+        """The first bytes of a file."""
+        with self.fetch(path).open("rb") as file:
+            return file.read(size)
+
+
+@dataclass(frozen=True)
+class RepoCommit:
+    """A repo on the Hub at one commit: whatever is published meanwhile, every call sees the same files.
+
+    The commit is None for a repo that is still to be made: it has no files.
+    """
+
+    hub: Hub
+    repo_id: str
+    commit: str | None
+
+    @classmethod
+    def open(cls, hub: Hub, reference: Reference) -> "RepoCommit":
+        """Resolve a reference's revision, once.
+
+        Raises:
+            NotFoundError: no such repo or revision.
+        """
+        return cls(hub, reference.repo_id, hub.resolve(reference.repo_id, reference.revision))
+
+    @property
+    def label(self) -> str:
+        """`org/name@commit`."""
+        return f"{self.repo_id}@{str(self.commit)[:7]}"
+
+    @cached_property
+    def tree(self) -> Mapping[str, RemoteFile]:
+        """Every file as the Hub knows it."""
+        return self.hub.tree(self.repo_id, self.commit) if self.commit else {}
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of every file, by path."""
+        return {path: file.size for path, file in self.tree.items()}
+
+    @cached_property
+    def index(self) -> Index:
+        """The index of its checkpoints.
+
+        Raises:
+            NotFoundError: the repo was not published with metta-hub.
+        """
+        try:
+            return index_file.parse(self.document(names.INDEX))
+        except NotFoundError as error:
+            raise NotFoundError(
+                self.repo_id,
+                f"{self.label} has no {names.INDEX}: it was not published with metta-hub.",
+                hint=f"hf download {self.repo_id}",
+            ) from error
+
+    def index_if_any(self) -> Index:
+        """The index, or an empty one for a repo without."""
+        return self.index if names.INDEX in self.tree else Index(None, ())
+
+    def document(self, path: str) -> bytes:
+        """The content of a small file.
+
+        Raises:
+            NotFoundError: there is none at this commit.
+            FormatError: it is too large to be what it should be.
+        """
+        return files.read_document(self.fetch(path))
+
+    def fetch(self, path: str, *, anew: bool = False) -> Path:
+        """Download a file into the cache; `anew` replaces what lies there."""
+        return self.hub.fetch(self.repo_id, str(self.commit), path, size=self._size(path), anew=anew)
+
+    def _size(self, path: str) -> int:
+        """Bytes of a file as far as they are known without another request."""
+        if path == names.INDEX or "index" not in self.__dict__:
+            return 0
+        return max((entry.files[path].size for entry in self.index.entries if path in entry.files), default=0)
+
+    def folder(self, paths: Iterable[str]) -> Path:
+        """Download files into the cache's snapshot of this commit, which has the layout of the repo."""
+        folder: Path | None = None
+        for path in paths:
+            fetched = self.fetch(path)
+            folder = fetched.parents[path.count("/")]
+        if folder is None:
+            raise NotFoundError(self.repo_id, f"{self.label} has no files.")
+        return folder
+
+    def prefix(self, path: str, size: int) -> bytes:
+        """The first bytes of a file, by range request."""
+        return self.hub.read_range(self.repo_id, str(self.commit), path, 0, size)

@@ -1,0 +1,54 @@
+"""pull."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metta_hub.cli import options
+from metta_hub.cli.output import Output, check_mark
+
+HEADING = "Get and run"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("pull", rich_help_panel=HEADING)(pull)
+
+
+def pull(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="[hf://]org/name[@revision][:selector].")],
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write the pair.")] = Path("checkpoints"),
+    revision: options.Revision = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace other files of that name.")] = False,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a published checkpoint as a local pair."""
+    from metta_hub.api.pull import pull as fetch
+
+    output = Output(as_json, quiet)
+    pulled = fetch(
+        reference,
+        folder,
+        revision=revision,
+        force=force,
+        token=token,
+        cache_dir=cache_dir,
+        report=output.report,
+    )
+    bytes_ = "the author's own bytes" if pulled.identical else "made from the mirror, every tensor equal"
+    lines = [
+        f"{check_mark()} Pulled {pulled.checkpoint} ({pulled.commit[:7]}): {bytes_}",
+        f"  pt:   {_near(pulled.pt)}",
+        f"  json: {_near(pulled.json)}",
+    ]
+    output.result(pulled, lines=lines, quiet=[str(pulled.pt)])
+
+
+def _near(path: Path) -> str:
+    """A path as the user would type it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

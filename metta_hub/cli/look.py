@@ -1,0 +1,181 @@
+"""inspect, verify, list, card."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metta_hub.cli import options
+from metta_hub.cli.output import Output, check_mark, colored, printable, say, table
+
+if TYPE_CHECKING:
+    from metta_hub.api.inspect import Inspected
+    from metta_hub.api.list import Listed
+    from metta_hub.api.verify import Verified
+
+HEADING = "Look"
+#: Characters of a metadata value that are shown; --json has them all.
+LONGEST = 150
+Target = Annotated[str, typer.Argument(metavar="PATH|REF", help="A local checkpoint, or a published one.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("inspect", rich_help_panel=HEADING)(inspect)
+    app.command("verify", rich_help_panel=HEADING)(verify)
+    app.command("list", rich_help_panel=HEADING)(list_)
+    app.command("ls", hidden=True)(list_)
+    app.command("card", rich_help_panel=HEADING)(card)
+
+
+def inspect(
+    target: Target,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show what is in a checkpoint; weights are neither loaded nor downloaded."""
+    from metta_hub.api.inspect import inspect as look
+
+    output = Output(as_json, quiet)
+    found = look(target, revision=revision, token=token, cache_dir=cache_dir, report=output.report)
+    output.result(found, lines=_inspected(found), quiet=[printable(tensor.name) for tensor in found.tensors])
+
+
+def _inspected(found: "Inspected") -> list[str]:
+    from metta_hub.api.report import count, megabytes
+
+    rows = [
+        [
+            printable(tensor.name),
+            tensor.dtype,
+            " × ".join(map(str, tensor.shape)) or "scalar",
+            f"{tensor.bytes:,}",
+        ]
+        for tensor in found.tensors
+    ]
+    sizes = f"{count(len(rows), 'tensor')}, {count(found.parameters, 'parameter')}, {megabytes(found.bytes)}"
+    lines = [f"{printable(found.name)}: {found.format} ({found.container}), {sizes}"]
+    lines += [f"  {line}" for line in table(rows, right=frozenset({3}))]
+    lines += [f"  tied: {', '.join(map(printable, group))}" for group in found.tied]
+    lines += _metadata_lines(found.metadata, found.unknown)
+    if found.pickle is not None:
+        verdict = "plain" if found.pickle.plain else f"not plain: {found.pickle.reason}"
+        lines.append(f"pickle: {verdict}; names {', '.join(map(printable, found.pickle.globals)) or 'nothing'}")
+    return lines
+
+
+def _metadata_lines(metadata: Any, unknown: tuple[str, ...]) -> list[str]:  # noqa: ANN401  (JSON)
+    from metta_hub.cli.output import as_json
+
+    shown = {key: value for key, value in metadata.items() if value is not None and key not in unknown}
+    rows = [[printable(key), printable(as_json(value))] for key, value in shown.items()]
+    rows += [[key, "unknown"] for key in unknown]
+    lines = [f"  {key}: {value if len(value) <= LONGEST else value[:LONGEST] + '…'}" for key, value in rows]
+    return ["metadata:", *lines] if lines else []
+
+
+def verify(
+    target: Target,
+    other: Annotated[str | None, typer.Argument(metavar="[REF]", help="Compare with this one.")] = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check files, hashes, mirror and metadata against each other."""
+    from metta_hub.api.verify import verify as check
+
+    output = Output(as_json, quiet)
+    found = check(target, other, revision=revision, token=token, cache_dir=cache_dir, report=output.report)
+    output.result(found, lines=_verified(found), quiet=["ok" if found.ok else "not ok"])
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _verified(found: "Verified") -> list[str]:
+    import sys
+
+    marks = {
+        True: check_mark(),
+        False: colored("✗", "31", stream=sys.stdout),
+        None: "-",
+    }
+    lines = [f"{marks[check.ok]} {printable(check.name)}: {printable(check.detail)}" for check in found.checks]
+    failed = sum(check.ok is False for check in found.checks)
+    lines.append("ok" if found.ok else f"NOT OK: {failed} of {len(found.checks)} checks failed")
+    return lines
+
+
+def list_(
+    target: Annotated[str, typer.Argument(metavar="DIR|REF", help="A folder of pairs, or a repo.")],
+    sort: Annotated[str | None, typer.Option(metavar="METRIC", help="Rank by this, highest first.")] = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the checkpoints of a run, best first."""
+    from metta_hub.api.list import list_checkpoints
+
+    output = Output(as_json, quiet)
+    found = list_checkpoints(
+        target, sort=sort, revision=revision, token=token, cache_dir=cache_dir, report=output.report
+    )
+    output.result(found, lines=_listed(found), quiet=[item.checkpoint for item in found])
+
+
+def _listed(found: tuple["Listed", ...]) -> list[str]:
+    from metta_hub.api.report import megabytes
+
+    def shown(number: float | None) -> str:
+        if number is None:
+            return "unknown"
+        return f"{number:,}" if isinstance(number, int) else f"{number:g}"
+
+    rows = [
+        [
+            f"{item.checkpoint}{' *' if item.root else ''}",
+            shown(item.epoch),
+            shown(item.agent_step),
+            shown(item.avg_reward),
+            megabytes(item.bytes),
+        ]
+        for item in found
+    ]
+    head = ["checkpoint", "epoch", "agent steps", "reward", "size"]
+    lines = table([head, *rows], right=frozenset({1, 2, 3, 4}))
+    return [*lines, "* the root"] if any(item.root for item in found) else lines
+
+
+def card(
+    target: Target,
+    template: options.Template = "default",
+    license_id: options.License = None,
+    output_file: Annotated[Path | None, typer.Option("--output", help="Write it to this file.")] = None,
+    revision: options.Revision = None,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show the card that a push would publish."""
+    from metta_hub.api.card import card as render
+
+    output = Output(as_json=False, quiet=quiet)
+    text = render(
+        target,
+        template=template,
+        license=license_id,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        report=output.report,
+    )
+    if output_file is None:
+        say(text.rstrip("\n"))
+    else:
+        output_file.write_text(text, encoding="utf-8")

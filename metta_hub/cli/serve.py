@@ -1,0 +1,54 @@
+"""serve."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metta_hub.cli import options
+from metta_hub.cli.output import Output, talk
+from metta_hub.errors import MissingDependencyError
+
+HEADING = "Try things"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("serve", rich_help_panel=HEADING)(serve)
+
+
+def serve(
+    root: Annotated[Path, typer.Option("--root", metavar="DIR", help="Where the repos are kept.")] = Path("hub"),
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 7860,
+    user: Annotated[
+        str | None, typer.Option("--user", metavar="NAME", help="Add this user, who owns only NAME/... .")
+    ] = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Run a Hub of your own on loopback, for trying things and for tests."""
+    try:
+        from metta_hub.localhub import Server
+    except ImportError as error:
+        raise MissingDependencyError(str(error.name), "The embedded Hub", install="'metta-hub[serve]'") from error
+
+    server = Server(root.expanduser().resolve(), port)
+    name, token = server.user, server.token
+    if user is not None:
+        name, token = user, server.hub.add_user(user)
+
+    def announce() -> None:
+        facts = {"endpoint": server.endpoint, "token": token, "user": name, "root": str(server.root)}
+        lines = [
+            f"A Hub for trying things and for tests, at {server.endpoint} (Ctrl-C stops it)",
+            f"  repos: {server.root}  user: {name}",
+            "Paste this where you want to use it:",
+            f"  export HF_ENDPOINT={server.endpoint} HF_TOKEN={token} HF_HUB_DISABLE_XET=1",
+        ]
+        Output(as_json=json_, quiet=quiet).result(facts, lines=lines, quiet=[server.endpoint])
+        sys.stdout.flush()
+
+    server.serve_forever(announce)
+    if not quiet:
+        talk("Stopped; the repos are kept.")

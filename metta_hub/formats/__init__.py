@@ -1,0 +1,45 @@
+"""Checkpoints on disk. Every module here knows one shape of them and has the same verbs.
+
+`sniff(path)` says whether a path is of that shape, from names and the first bytes; `read(path)` makes a `Checkpoint`
+of it. Formats that are also written have `write`. A new format is one module and one word in `FORMATS`.
+"""
+
+from pathlib import Path
+from types import ModuleType
+
+from metta_hub import containers
+from metta_hub.checkpoint import Checkpoint
+from metta_hub.errors import FormatError
+from metta_hub.formats import pair, repo, safetensors_file, state_dict
+
+#: In the order of asking: the first that recognises a path reads it.
+FORMATS: tuple[ModuleType, ...] = (repo, pair, state_dict, safetensors_file)
+
+
+def read(path: Path) -> Checkpoint:
+    """Read the checkpoint at a path, of whatever format.
+
+    Raises:
+        FormatError: it is of no format that we read, is damaged, or is not plain.
+        MetadataError: its metadata cannot be what they say they are.
+        OSError: it cannot be opened.
+    """
+    for format_ in FORMATS:
+        if format_.sniff(path):
+            checkpoint: Checkpoint = format_.read(path)
+            return checkpoint
+    raise _unknown(path)
+
+
+def _unknown(path: Path) -> FormatError:
+    if path.is_dir():
+        return FormatError(
+            path,
+            "the folder is not a copy of a published repo (no checkpoints/index.json)",
+            hint=f"name one checkpoint in it; 'metta-hub list {path}' shows them",
+        )
+    return FormatError(
+        path,
+        f"not a checkpoint that metta-hub reads (found: {containers.sniff(path)})",
+        hint="it reads pairs (NAME.pt + NAME.json), plain state dicts and .safetensors files",
+    )

@@ -1,0 +1,220 @@
+"""The pair: `NAME.pt`, a plain state dict, and `NAME.json`, its metadata (Metta's checkpoint format).
+
+The two files are put in place one after the other: both complete under temporary names and on the disk, then `.pt`
+renamed, then the JSON, which names its weights' size and sha256. A reader that comes between the two renames finds
+the finished temporary JSON that names the `.pt` it sees, and takes that; the next writer finishes the rename.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metta_hub import containers, metadata, names
+from metta_hub.checkpoint import Checkpoint, FileState, Origin
+from metta_hub.containers import copying, recipe, torch_zip
+from metta_hub.containers.copying import Written
+from metta_hub.errors import ConflictError, FormatError, MettaHubError
+from metta_hub.formats import files
+
+FORMAT = "pair"
+CONTAINER = "torch zip"
+
+
+@dataclass(frozen=True, slots=True)
+class PairFiles:
+    """A pair on disk.
+
+    Attributes:
+        pt: the weights.
+        json: the metadata.
+        weights: size and sha256 of `pt`.
+        document: size and sha256 of `json`.
+        identical: whether `pt` is byte for byte the author's file; False when it was rebuilt from the tensors.
+    """
+
+    pt: Path
+    json: Path
+    weights: Written
+    document: Written
+    identical: bool
+
+
+def sniff(path: Path) -> bool:
+    """Whether the path is one file of a pair whose other file is there too."""
+    if path.suffix not in {".pt", ".json"}:
+        return False
+    pt, document = path.with_suffix(".pt"), path.with_suffix(".json")
+    has_document = document.is_file() or bool(files.leftovers(document))
+    return has_document and pt.is_file() and containers.sniff(pt) == CONTAINER
+
+
+def find(folder: Path) -> list[Path]:
+    """The `.pt` of every complete pair directly in a folder, by name."""
+    return [path for path in sorted(folder.glob("*.pt")) if sniff(path)]
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a pair, given either of its files.
+
+    Raises:
+        FormatError: a file is damaged, the `.pt` is not plain, or the JSON describes another `.pt`.
+        MetadataError: the JSON cannot be what it says it is.
+    """
+    pt = path.with_suffix(".pt")
+    document = _document_for(pt)
+    sources = {file: FileState.of(file) for file in (pt, document)}
+    opened = torch_zip.read(pt)
+    known = metadata.parse(files.read_document(document), document)
+    _check_size(pt, known.block, sources[pt].size)
+    return Checkpoint(
+        name=names.checkpoint_name(pt.stem),
+        weights=opened.weights,
+        metadata=known,
+        origin=Origin(
+            path=pt,
+            format=FORMAT,
+            container=CONTAINER,
+            sources=sources,
+            findings=opened.findings,
+            pt=pt,
+            unused_bytes=opened.unused_bytes,
+            warnings=opened.warnings,
+        ),
+    )
+
+
+def read_metadata(path: Path) -> metadata.Metadata:
+    """Read only the metadata of a pair, given its `.pt`.
+
+    Raises:
+        MetadataError: the JSON cannot be what it says it is.
+    """
+    document = _document_for(path)
+    return metadata.parse(files.read_document(document), document)
+
+
+def write(checkpoint: Checkpoint, folder: Path, *, block: Mapping[str, Any], force: bool = False) -> PairFiles:
+    """Write a checkpoint as a pair, both files or neither; a pair that is there already and equal is left alone.
+
+    Args:
+        checkpoint: what to write; `metadata.values["uri"]` becomes the file that is written.
+        folder: where; it is made when it is not there.
+        block: what to say under `metta_hub`, besides the weights' size and sha256.
+        force: replace other content.
+
+    Raises:
+        ConflictError: other content is there, and `force` was not given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder.resolve() / f"{checkpoint.name}.pt"
+    finish_interrupted(target)
+    token = files.new_token()
+    new_pt, new_json = (files.temporary_name(file, token) for file in (target, _json_of(target)))
+    try:
+        with files.owned(new_pt), files.owned(new_json) as document:
+            weights, identical = _write_weights(checkpoint, new_pt)
+            content = _document(checkpoint, target, weights, block)
+            found = PairFiles(target, _json_of(target), weights, copying.digest_bytes(content), identical)
+            if _same(found, content):
+                return found
+            _refuse_other_content(found, force=force)
+            document.write(content)
+            document.flush()
+            files.sync(new_pt)
+            files.sync(new_json)
+            new_pt.replace(target)
+            new_json.replace(_json_of(target))
+            files.sync(target.parent)
+    finally:
+        new_pt.unlink(missing_ok=True)
+        new_json.unlink(missing_ok=True)
+    return found
+
+
+def finish_interrupted(pt: Path) -> None:
+    """Finish what a writer that died left beside a pair: complete its rename, or remove its temporary files."""
+    document = _json_of(pt)
+    abandoned = [file for file in files.leftovers(document) if files.abandoned(file)]
+    if abandoned and pt.is_file():
+        written = copying.digest(pt)
+        for file in abandoned:
+            if _names(file, written):
+                file.replace(document)
+    for file in (*abandoned, *(file for file in files.leftovers(pt) if files.abandoned(file))):
+        file.unlink(missing_ok=True)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def _json_of(pt: Path) -> Path:
+    return pt.with_suffix(".json")
+
+
+def _document_for(pt: Path) -> Path:
+    """The JSON that describes this `.pt`: `NAME.json`, unless a write was cut off between its two renames."""
+    document = _json_of(pt)
+    left = files.leftovers(document)
+    if left:
+        written = copying.digest(pt)
+        for file in left:
+            if _names(file, written):
+                return file
+    return document
+
+
+def _names(document: Path, written: Written) -> bool:
+    """Whether a JSON says that it describes weights of this size and hash."""
+    try:
+        block = metadata.parse(files.read_document(document), document).block
+    except (MettaHubError, OSError):
+        return False
+    weights = block.get("weights")
+    return isinstance(weights, Mapping) and weights.get("sha256") == written.sha256
+
+
+def _check_size(pt: Path, block: Mapping[str, Any], size: int) -> None:
+    weights = block.get("weights")
+    if isinstance(weights, Mapping) and weights.get("file") == pt.name and weights.get("size") != size:
+        raise FormatError(
+            pt,
+            f"it has {size:,} bytes, but {_json_of(pt).name} describes a file of {weights.get('size'):,}",
+            hint=f"one of the two was replaced; pull the pair again, or remove {_json_of(pt).name}",
+        )
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+def _write_weights(checkpoint: Checkpoint, target: Path) -> tuple[Written, bool]:
+    """Write the `.pt`; says whether it is the author's own file, byte for byte."""
+    origin = checkpoint.origin
+    if origin.pt is not None:
+        return copying.copy(origin.pt, target), True
+    if origin.recipe is not None:
+        return recipe.restore(files.read_document(origin.recipe), checkpoint.weights, target), True
+    return torch_zip.write(checkpoint.weights, target, archive_name=checkpoint.name), False
+
+
+def _document(checkpoint: Checkpoint, pt: Path, weights: Written, block: Mapping[str, Any]) -> bytes:
+    values = {**checkpoint.metadata.values, "uri": f"file://{pt}"}
+    own = {**block, "weights": {"file": pt.name, "size": weights.size, "sha256": weights.sha256}}
+    return metadata.dumps({**values, "metta_hub": own})
+
+
+def _same(found: PairFiles, content: bytes) -> bool:
+    try:
+        return found.json.read_bytes() == content and copying.digest(found.pt) == found.weights
+    except OSError:
+        return False
+
+
+def _refuse_other_content(found: PairFiles, *, force: bool) -> None:
+    there = [file.name for file in (found.pt, found.json) if file.exists()]
+    if there and not force:
+        raise ConflictError(
+            str(found.pt),
+            f"{' and '.join(there)} in {found.pt.parent} hold{'s' if len(there) == 1 else ''} something else.",
+            hint="--force replaces them; or pull into another folder",
+        )

@@ -1,0 +1,41 @@
+"""A `.pt` that holds a plain state dict and has no metadata beside it."""
+
+from pathlib import Path
+
+from metta_hub import containers, metadata, names
+from metta_hub.checkpoint import Checkpoint, FileState, Origin
+from metta_hub.containers import torch_zip
+
+FORMAT = "state dict"
+CONTAINER = "torch zip"
+
+
+def sniff(path: Path) -> bool:
+    """Whether the path is a PyTorch zip."""
+    return path.is_file() and containers.sniff(path) == CONTAINER
+
+
+def read(path: Path) -> Checkpoint:
+    """Read the weights; of the metadata only the epoch is known, when the file's name ends in one.
+
+    Raises:
+        FormatError: it is damaged or not plain.
+    """
+    sources = {path: FileState.of(path)}
+    opened = torch_zip.read(path)
+    epoch = names.epoch_in(path.stem)
+    return Checkpoint(
+        name=names.checkpoint_name(path.stem),
+        weights=opened.weights,
+        metadata=metadata.from_values({} if epoch is None else {"epoch": epoch}),
+        origin=Origin(
+            path=path,
+            format=FORMAT,
+            container=CONTAINER,
+            sources=sources,
+            findings=opened.findings,
+            pt=path,
+            unused_bytes=opened.unused_bytes,
+            warnings=opened.warnings,
+        ),
+    )

@@ -27,6 +27,12 @@ def is_ours(block: JSON) -> TypeGuard[dict[str, JSON]]:
     )
 
 
+def is_newer(block: JSON) -> bool:
+    """Whether a later metta_hub wrote this block: what it says must not be taken for anybody's words."""
+    version = block.get("format_version") if isinstance(block, dict) else None
+    return type(version) is int and version > FORMAT_VERSION
+
+
 def earlier_repairs(block: Mapping[str, JSON]) -> list[Repair]:
     """The repairs that a block of ours tells of."""
     listed = block.get("repairs")

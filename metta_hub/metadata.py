@@ -11,7 +11,7 @@ from math import isfinite
 from pathlib import Path
 
 from metta_hub import strict_json
-from metta_hub.block import BLOCK, FORMAT_VERSION, earlier_repairs, is_ours
+from metta_hub.block import BLOCK, FORMAT_VERSION, earlier_repairs, is_newer, is_ours
 from metta_hub.errors import FormatError, MetadataError
 from metta_hub.repairs import REQUIRED, SCHEMA, TEXT, check, repair, rule_at
 from metta_hub.strict_json import JSON, Repair
@@ -100,8 +100,8 @@ def parse(data: bytes, path: Path | str) -> Metadata:
 
     Raises:
         FormatError: not JSON, not an object, or larger than 16 MiB or 200,000 values.
-        MetadataError: a key twice in one object, nesting deeper than 64, an impossible number, or one of the
-            required four is no number.
+        MetadataError: a key twice in one object, nesting deeper than 64, an impossible number, one of the required
+            four is no number, or a later metta_hub wrote it.
     """
     value, repairs = strict_json.loads(data, path)
     if not isinstance(value, dict):
@@ -218,6 +218,9 @@ def whole(value: JSON) -> int | None:
 
 def _clean(values: dict[str, JSON], repairs: tuple[Repair, ...]) -> Metadata:
     block = values.pop(BLOCK, None)
+    if is_newer(block):
+        hint = "pip install --upgrade metta-hub"
+        raise MetadataError(f"/{BLOCK}/format_version", f"is newer than the {FORMAT_VERSION} that is read", hint=hint)
     repairs += repair(values)
     unknown = tuple(key for key in REQUIRED if values.get(key) is None)
     if not is_ours(block):

@@ -18,6 +18,8 @@ from metta_hub.hub import git_blob_id
 from metta_hub.index import Entry, FileRecord
 from metta_hub.names import CARD, CONFIG, INDEX
 
+ATTRIBUTES = ".gitattributes"
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -68,9 +70,19 @@ def check_front(folder: Path, *, whole: bool) -> Iterator[Check]:
         return
     config = repo_format.parse_config(files.read_document(path))
     yield Check(CONFIG, config.intact, config.reason or "intact")
-    for beside in (CARD, INDEX, ".gitattributes") if whole else (CARD, INDEX):
+    for beside in (CARD, INDEX):
         if beside in config.files:
             yield check_file(folder, beside, config.files[beside])
+    if whole and ATTRIBUTES in config.files:
+        yield attempt(ATTRIBUTES, lambda: _check_attributes(folder, config.files[ATTRIBUTES]))
+
+
+def _check_attributes(folder: Path, record: FileRecord) -> Check:
+    """The Hub may add lines to this file, for the files of the very commit that lists it; it changes none."""
+    content = files.read_document(folder / ATTRIBUTES)
+    if len(content) > record.size and copying.digest_bytes(content[: record.size]).sha256 == record.sha256:
+        return Check(ATTRIBUTES, None, "the Hub added lines to it")
+    return check_file(folder, ATTRIBUTES, record)
 
 
 def check_file(folder: Path, path: str, record: FileRecord) -> Check:

@@ -60,8 +60,13 @@ def judge(
     uri = known.values.get("uri")
     published = {**known.values, "uri": f"file://{source.name}.pt"}
     values, redactions = scrub.scrub(published)
-    clean = replace(known, values=values)
+    foreign, more = scrub.scrub({metadata.BLOCK: known.foreign_block})
+    redactions += more
+    clean = replace(known, values=values, foreign_block=foreign[metadata.BLOCK])
     block, _ = scrub.scrub(_block(source, clean, redactions), at="/metta_hub")
+    metadata.parse(
+        metadata.dumps({**values, metadata.BLOCK: block}), source.origin.path
+    )  # what is published can be read
     if isinstance(uri, str) and uri != values["uri"]:
         redactions = (Redaction("/uri", "local path"), *redactions)
     return Publishable(replace(source, metadata=clean), block, redactions, uri if isinstance(uri, str) else None)

@@ -60,7 +60,7 @@ def list_checkpoints(
         report: told what decided the order.
 
     Raises:
-        NotFoundError: there is no such folder or repo, or nothing in it.
+        NotFoundError: there is no such folder, repo or metric, or nothing in it.
     """
     found = targets.parse(str(target), revision=revision)
     if found.note:
@@ -70,6 +70,8 @@ def list_checkpoints(
     else:
         assert found.reference is not None  # noqa: S101  (a target is one of the two)
         index = RepoCommit.open(Hub("list", token=token, cache_dir=cache_dir), found.reference).index
+    if sort is not None:
+        history.select(index, f"best={sort}")  # says which metrics there are when this is none
     return tuple(_listed(entry, index) for entry in history.ranked(index.entries, sort))
 
 

@@ -11,6 +11,7 @@ from metta_hub.checkpoint import Checkpoint
 from metta_hub.containers import copying, recipe, safetensors, torch_zip
 from metta_hub.containers.copying import Written
 from metta_hub.errors import FormatError
+from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import FileRecord
 
@@ -47,24 +48,35 @@ def make(checkpoint: Checkpoint, folder: Path, *, keep_pt: bool) -> Materials:
     Raises:
         FormatError: a checksum is wrong, or the mirror is not equal.
     """
-    name, origin = checkpoint.name, checkpoint.origin
+    name = checkpoint.name
+    pt = _original(checkpoint, folder) if keep_pt else None
     mirror = folder / MIRROR
     with ThreadPoolExecutor(max_workers=1) as pool:
-        hashed = pool.submit(copying.digest, origin.pt) if origin.pt and keep_pt else None
+        hashed = pool.submit(copying.digest, pt) if pt else None
         written = safetensors.write(checkpoint.weights, mirror)
         original = hashed.result() if hashed else None
     proof = _prove(checkpoint, mirror)
     records = {names.ROOT_WEIGHTS: _record(written)}
     contents: dict[str, bytes | Path] = {names.ROOT_WEIGHTS: mirror}
-    if original is None or origin.pt is None:
+    if original is None or pt is None:
         return Materials(records, contents, written, f"{name}.safetensors", proof)
     records[names.root_pt(name)] = _record(original)
-    contents[names.root_pt(name)] = origin.pt
-    rest = recipe.make(torch_zip.read(origin.pt), original)
+    contents[names.root_pt(name)] = pt
+    rest = recipe.make(torch_zip.read(pt), original)
     if recipe.worthwhile(len(rest), original.size):
         records[names.recipe_file(name)] = _record(copying.digest_bytes(rest))
         contents[names.recipe_file(name)] = rest
     return Materials(records, contents, original, f"{name}.pt", proof)
+
+
+def _original(checkpoint: Checkpoint, folder: Path) -> Path | None:
+    """The author's `.pt`: as it was read, or as the recipe of a repo folder gives it back."""
+    origin = checkpoint.origin
+    if origin.pt is not None or origin.recipe is None:
+        return origin.pt
+    restored = folder / "original.pt"
+    recipe.restore(files.read_document(origin.recipe), checkpoint.weights, restored, origin.recipe)
+    return restored
 
 
 def known(checkpoint: Checkpoint, repo: RepoCommit, *, keep_pt: bool) -> Materials | None:

@@ -1,7 +1,7 @@
 """What one publication changes in a repo: decided from the repo's state at one commit, before anything is sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from metta_hub.api.remote import RepoCommit
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.containers import copying
 from metta_hub.errors import ConflictError, NotFoundError
+from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
 from metta_hub.hub import Changes, Upload
 from metta_hub.index import Entry, FileRecord, Index
@@ -71,7 +72,7 @@ def plan(item: Publishable, materials: Materials, repo: RepoCommit, request: Req
         request: what the author wants.
 
     Raises:
-        ConflictError: another run's checkpoint has that name.
+        ConflictError: another run's checkpoint has that name, or the repo holds files of another tool.
         SecretError: a text of the card looks like a credential.
     """
     name, before = item.checkpoint.name, repo.index_if_any()
@@ -81,25 +82,25 @@ def plan(item: Publishable, materials: Materials, repo: RepoCommit, request: Req
     index = index_file.put(before, entry, root=request.promote or before.root in {None, name})
     entry = next(one for one in index.entries if one.name == name)
 
-    root, block = _root(item, repo, index)
-    license_id = request.license_id or _license(repo)
     documents = {names.metadata_file(name): document, INDEX: index_file.dumps(index)}
-    documents[CARD] = _card(root, repo, index, license_id, request.template)
-    documents[CONFIG] = _config(root, block, repo, index, documents)
+    front = _front(_root(item, document, repo, index), repo, index, documents[INDEX], request)
+    documents |= front.documents
+    index_file.parse(documents[INDEX])  # what is published can be read: limits hold for both
     listed = {path: record for each in index.entries for path, record in each.files.items()}
     wanted = listed | {path: _record(content) for path, content in documents.items()}
+    _refuse_other_tool(wanted, repo, request)
     stale = {path for each in before.entries for path in each.files} - listed.keys()
     at_hand = {materials.records[path].sha256: content for path, content in materials.contents.items()}
     at_hand |= {_record(content).sha256: content for content in documents.values()}
-    changes = _changes(wanted, at_hand, repo, stale)
-    replaced = earlier is not None and earlier.files[repo_format.weights_path(earlier)] != _weights(entry)
+    replaced = earlier is not None and _weights(earlier) != _weights(entry)
+    warnings = [f"{name} was there with other weights; they are replaced."] * replaced
     return Publication(
-        changes=changes,
+        changes=_changes(wanted, at_hand, repo, stale),
         index=index,
         files={path: wanted[path] for path in sorted({*entry.files, *documents})},
         replaced=replaced,
-        license_id=license_id,
-        warnings=(f"{name} was there with other weights; they are replaced.",) if replaced else (),
+        license_id=front.license_id,
+        warnings=(*warnings, *front.warnings),
     )
 
 
@@ -138,12 +139,23 @@ def _refuse_other_run(before: Index, entry: Entry, request: Request) -> Entry | 
     return earlier
 
 
-def _root(item: Publishable, repo: RepoCommit, index: Index) -> tuple[Checkpoint, Mapping[str, JSON]]:
-    """The checkpoint that the repo will stand for, and its `metta_hub` block."""
-    if index.root == item.checkpoint.name:
-        return item.checkpoint, item.block
-    root = describe(repo, history.select(index, None).entry)
-    return root, root.metadata.block
+def _refuse_other_tool(wanted: Mapping[str, FileRecord], repo: RepoCommit, request: Request) -> None:
+    """A repo without an index of ours may hold another tool's model under the same names."""
+    taken = sorted(wanted.keys() & repo.tree.keys() - {CARD})
+    if taken and INDEX not in repo.tree and not request.replace:
+        raise ConflictError(
+            repo.repo_id,
+            f"{repo.repo_id} was not published with metta-hub, and holds {', '.join(taken)}.",
+            hint="choose another repo, or --replace overwrites those files",
+        )
+
+
+def _root(item: Publishable, document: bytes, repo: RepoCommit, index: Index) -> Checkpoint:
+    """The checkpoint that the repo will stand for, as its published document describes it."""
+    if index.root != item.checkpoint.name:
+        return describe(repo, history.select(index, None).entry)
+    published = metadata.parse(document, names.metadata_file(item.checkpoint.name))
+    return replace(item.checkpoint, metadata=published)
 
 
 def _weights(entry: Entry) -> FileRecord:
@@ -153,39 +165,51 @@ def _weights(entry: Entry) -> FileRecord:
 # --- the front: card and config.json ------------------------------------------------------------------------------
 
 
-def _config(
-    root: Checkpoint,
-    block: Mapping[str, JSON],
-    repo: RepoCommit,
-    index: Index,
-    documents: Mapping[str, bytes],
-) -> bytes:
+@dataclass(frozen=True)
+class _Front:
+    """What a visitor of the repo sees first.
+
+    Attributes:
+        documents: the card and config.json.
+        license_id: the licence on the card.
+        warnings: sentences that the author should see.
+    """
+
+    documents: Mapping[str, bytes]
+    license_id: str | None
+    warnings: tuple[str, ...]
+
+
+def _front(root: Checkpoint, repo: RepoCommit, index: Index, index_bytes: bytes, request: Request) -> _Front:
     entry = history.select(index, None).entry
-    beside = {path: documents[path] for path in (CARD, INDEX)}
+    kept = _kept_card(repo)
+    license_id = card.license_of(kept.decode(errors="replace")) if kept else request.license_id or _license(repo)
+    text = kept or _card(root, repo, index, entry, license_id, request.template)
+    beside = {CARD: text, INDEX: index_bytes}
     if _ATTRIBUTES in repo.tree:
         beside[_ATTRIBUTES] = repo.document(_ATTRIBUTES)
-    files = {**entry.files, **{path: _record(content) for path, content in beside.items()}}
-    own = {key: value for key, value in block.items() if key != "weights"}
-    return repo_format.config_document(root.metadata, name=entry.name, block=own, listed=files)
+    block = {key: value for key, value in root.metadata.block.items() if key != "weights"}
+    if kept:
+        block[repo_format.KEPT] = [CARD]
+    listed = {**entry.files, **{path: _record(content) for path, content in beside.items()}}
+    config = repo_format.config_document(root.metadata, name=entry.name, block=block, listed=listed)
+    warning = f"{CARD} was edited on the Hub and is kept as it is; --license and --template do nothing to it."
+    return _Front({CARD: text, CONFIG: config}, license_id, (warning,) if kept else ())
 
 
-def _card(root: Checkpoint, repo: RepoCommit, index: Index, license_id: str | None, template: str) -> bytes:
-    kept = kept_card(repo)
-    if kept is not None:
-        return kept
-    entry = history.select(index, None).entry
-    files = [
-        card.CardFile(path, record.size, record.sha256)
-        for path, record in sorted(entry.files.items())
-        if path != names.metadata_file(entry.name)
-    ]
-    text = card.render(root, repo_id=repo.repo_id, index=index, files=files, template=template, license_id=license_id)
+def _card(
+    root: Checkpoint, repo: RepoCommit, index: Index, entry: Entry, license_id: str | None, template: str
+) -> bytes:
+    listed = sorted(entry.files.items())
+    own = names.metadata_file(entry.name)
+    shown = [card.CardFile(path, record.size, record.sha256) for path, record in listed if path != own]
+    text = card.render(root, repo_id=repo.repo_id, index=index, files=shown, template=template, license_id=license_id)
     scrub.check_text(text, "the card")
     return text.encode()
 
 
-def kept_card(repo: RepoCommit) -> bytes | None:
-    """The repo's card when somebody else wrote or edited it: then it stays as it is."""
+def _kept_card(repo: RepoCommit) -> bytes | None:
+    """The repo's card when somebody else wrote or edited it: then it stays as it is, now and later."""
     if CARD not in repo.tree:
         return None
     content = repo.document(CARD)
@@ -193,7 +217,8 @@ def kept_card(repo: RepoCommit) -> bytes | None:
         config = repo_format.parse_config(repo.document(CONFIG))
     except NotFoundError:
         return content
-    return None if config.files.get(CARD) == _record(content) else content
+    ours = CARD not in config.kept and config.files.get(CARD) == _record(content)
+    return None if ours else content
 
 
 def _license(repo: RepoCommit) -> str | None:
@@ -236,6 +261,8 @@ def _is_there(repo: RepoCommit, path: str, record: FileRecord, content: bytes | 
         return False
     if content is None and file.sha256 is None:
         return True  # a document of another checkpoint: git knows only its sha1, and this publication leaves it alone
+    if file.sha256 is None and isinstance(content, Path):
+        content = files.read_document(content)  # a Hub that keeps a small file of weights in git
     return file.holds(record.size, record.sha256, content if isinstance(content, bytes) else None)
 
 

@@ -143,7 +143,7 @@ def _verify_folder(repo: RepoFiles, entries: Sequence[Entry], selector: str | No
             if entry.name == repo.index.root:
                 yield checks.check_root(folder, entry)
     if selector is None:
-        others = sorted(repo.sizes.keys() - known - {CONFIG, CARD, INDEX, ".gitattributes"})
+        others = sorted(repo.sizes.keys() - known - {CONFIG, CARD, INDEX, checks.ATTRIBUTES})
         if others:
             yield Check(
                 "other files",

@@ -87,8 +87,10 @@ def _check_order(path: str, repo: str) -> None:
     Raises:
         UsageError: the second one is the path.
     """
-    if not Path(path).exists() and Path(repo).expanduser().exists() and repo.endswith((".pt", ".json", ".safetensors")):
-        raise UsageError(f"The path comes first, and {repo} is one.", hint=f"metta-hub push {repo} {path}")
+    if path.startswith("hf://") or (not Path(path).exists() and Path(repo).expanduser().is_file()):
+        raise UsageError(
+            f"The path comes first, then the repo: not {path} {repo}.", hint=f"metta-hub push {repo} {path}"
+        )
 
 
 def _lines(pushed: "Pushed", *, dry_run: bool) -> list[str]:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from metta_hub.checkpoint import Weights
 from metta_hub.containers import copying, zips
-from metta_hub.containers.copying import Part, Range, Written
+from metta_hub.containers.blocks import Files, Part, Range, Written
 from metta_hub.containers.torch_zip import TorchZip
 from metta_hub.errors import ChecksumError, FormatError
 
@@ -96,7 +96,7 @@ def make(found: TorchZip, original: Written) -> bytes:
     if length > MAX_BODY or len(segments) > MAX_SEGMENTS:
         return b""
     body = bytearray(line)
-    with copying.Files() as files:
+    with Files() as files:
         for at, size in literal:
             piece = bytearray(size)
             files.read_into(memoryview(piece), found.path, at)
@@ -253,6 +253,9 @@ def restore(recipe: bytes, mirror: Weights, path: Path, source: Path | str = "re
 
 
 def _parts(found: Recipe, mirror: Weights, source: Path | str) -> list[Part]:
+    needed = sum(segment.size for segment in found.segments if segment.name is not None)
+    if needed > sum(tensor.nbytes for tensor in mirror.tensors):
+        raise FormatError(source, f"it needs {needed:,} bytes of tensors, more than the mirror has")
     parts: list[Part] = []
     taken = 0
     for segment in found.segments:

@@ -14,7 +14,7 @@ from typing import Any
 
 from metta_hub.checkpoint import BITS, Storage, TensorInfo, Weights
 from metta_hub.containers import copying
-from metta_hub.containers.copying import Part, Written
+from metta_hub.containers.blocks import Part, Written
 from metta_hub.containers.dtypes import RANK
 from metta_hub.containers.pickles import paused_gc
 from metta_hub.errors import FormatError

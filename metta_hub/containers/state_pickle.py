@@ -85,7 +85,7 @@ class StateDict:
 
 def judge_globals(names: Sequence[str]) -> str:
     """Why these names are not those of a plain pickle; empty when they are."""
-    foreign = [name for name in names if name not in PLAIN_GLOBALS]
+    foreign = sorted((name for name in names if name not in PLAIN_GLOBALS), key=_is_common)
     if not foreign:
         return ""
     kinds = sorted({_WITHOUT_COUNTERPART[name] for name in foreign if name in _WITHOUT_COUNTERPART})
@@ -93,6 +93,11 @@ def judge_globals(names: Sequence[str]) -> str:
         return f"it holds {' and '.join(kinds)}, which safetensors has no place for"
     shown = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")  # noqa: PLR2004
     return f"its pickle asks for {shown}"
+
+
+def _is_common(name: str) -> bool:
+    """Whether a name says little about the pickle that asks for it: others are shown first."""
+    return name.startswith(("__builtin__.", "builtins.", "_codecs.", "collections.", "numpy.", "torch."))
 
 
 def read(pickled: Pickled, path: Path | str) -> StateDict:

@@ -2,25 +2,26 @@
 
 Look, then judge, then build: `look` reads the zip's records and the pickle, and says whether they are plain; nothing
 of the tensors is read, and a file that is not plain is looked at all the same. `TorchZip.weights` is the table of a
-plain one.
+plain one. Writing is in `torch_zip_writer`.
 """
 
 import os
 import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from metta_hub.checkpoint import Findings, Storage, TensorInfo, Weights
-from metta_hub.containers import copying, pickles, state_pickle, state_pickle_writer, strided, zips
-from metta_hub.containers.copying import Checksum, Part, Range, Written
-from metta_hub.containers.dtypes import BY_NAME
+from metta_hub.containers import copying, pickles, state_pickle, strided, zips
 from metta_hub.containers.pickles import Pickled
 from metta_hub.containers.state_pickle import NotPlain, StateDict
-from metta_hub.containers.zips import Archive, Member, Read
+from metta_hub.containers.torch_zip_writer import write
+from metta_hub.containers.zip_records import Member
+from metta_hub.containers.zips import Archive, Read
 from metta_hub.errors import FormatError, NotPlainError
+
+__all__ = ["CONTAINER", "TorchZip", "check_sums", "judge_pickle", "look", "look_at", "read", "write"]
 
 #: What `containers.sniff` and `Origin.container` call these files.
 CONTAINER = "torch zip"
@@ -34,6 +35,9 @@ _SMALL_MEMBERS: Mapping[str, re.Pattern[bytes]] = {
     ".data/serialization_id": re.compile(rb"\d{1,64}"),
 }
 _SMALL_SIZE = 64
+
+#: Modules of Metta's classes, in the pickles of its records.
+_METTA = ("metta.", "agent.")
 
 _STORAGE = re.compile(r"data/(\d{1,20})")
 
@@ -78,7 +82,10 @@ class TorchZip:
             NotPlainError: the file is not plain.
         """
         if self.table is None:
-            hint = "metta-hub migrate turns records of Metta's into pairs" if self.findings.globals else ""
+            record = any(name.startswith(_METTA) for name in self.findings.globals)
+            hint = (
+                "a whole pickled object; reading those ('metta-hub migrate') is not in this version" if record else ""
+            )
             raise NotPlainError(self.path, self.findings.reason, globals_=self.findings.globals, hint=hint)
         return self.table
 
@@ -296,73 +303,3 @@ def _union(tensors: Sequence[TensorInfo]) -> int:
         total += max(0, stop - max(start, reached))
         reached = max(reached, stop)
     return total
-
-
-# --- writing ---
-
-
-def write(weights: Weights, path: Path, *, archive_name: str, hashed: bool = True) -> Written:
-    """Write a PyTorch zip as torch.save would, of an OrderedDict of tensors; the same table gives the same bytes.
-
-    Names that share a storage in the table share it in the file, and every storage is written whole. There is no
-    serialization id, which torch takes from a hash of its own.
-
-    Args:
-        weights: the table; tied names of a safetensors file must have been given one storage before.
-        path: as `copying.write` takes it.
-        archive_name: the folder that the members share; torch uses the file's stem.
-        hashed: whether `Written.sha256` is wanted.
-
-    Raises:
-        FormatError: a storage is used in ways that torch cannot save.
-        ChecksumError: a storage does not have its recorded checksum.
-        SourceChangedError: a source file ended too early.
-    """
-    numbers: dict[str, tuple[str, int]] = {}
-    for tensor in weights.tensors:
-        numbers.setdefault(tensor.storage, (str(len(numbers)), weights.storages[tensor.storage].size))
-    _check_dtypes(weights, path)
-    pickle = state_pickle_writer.dumps(weights.tensors, numbers)
-    return copying.write(_parts(weights, pickle, numbers, archive_name), path, hashed=hashed)
-
-
-def _check_dtypes(weights: Weights, path: Path) -> None:
-    """A storage in torch has one dtype, and a whole number of elements; only new dtypes lie in untyped ones."""
-    dtypes: dict[str, str] = {}
-    for tensor in weights.tensors:
-        dtype = BY_NAME[tensor.dtype]
-        size = weights.storages[tensor.storage].size
-        if dtypes.setdefault(tensor.storage, dtype.storage) != dtype.storage:
-            raise FormatError(path, f"the tensor '{tensor.name}' shares bytes with one of another dtype")
-        if size % dtype.itemsize or tensor.offset % dtype.itemsize:
-            raise FormatError(path, f"the tensor '{tensor.name}' does not lie at whole elements of its storage")
-
-
-def _parts(weights: Weights, pickle: bytes, numbers: Mapping[str, tuple[str, int]], root: str) -> Iterator[Part]:
-    """The file from its first byte to its last. Checksums become known while the storages are copied."""
-    members: list[Member] = []
-    small = {"data.pkl": pickle, ".format_version": b"1", ".storage_alignment": b"64", "byteorder": b"little"}
-    for name, content in small.items():
-        yield from _member(members, f"{root}/{name}", content)
-    for key, (number, _) in numbers.items():
-        yield from _member(members, f"{root}/data/{number}", weights.storages[key])
-    yield from _member(members, f"{root}/version", b"3\n")
-    yield zips.directory(members, zips.end(members))
-
-
-def _member(members: list[Member], name: str, content: bytes | Storage) -> Iterator[Part]:
-    """One member, which is added to `members`."""
-    header_at = zips.end(members)
-    size = len(content) if isinstance(content, bytes) else content.size
-    header = zips.local_header(name.encode(), size, header_at)
-    yield header
-    if isinstance(content, bytes):
-        yield content
-        crc32 = zlib.crc32(content)
-    else:
-        checksum = Checksum(content, name)
-        yield Range(content.path, content.offset, size, checksum, at_once=content.crc32 is None)
-        crc32 = checksum.value if content.crc32 is None else content.crc32
-    member = Member(name, header_at, header_at + len(header), size, crc32, zips.flags_of(size))
-    members.append(member)
-    yield zips.descriptor(member)

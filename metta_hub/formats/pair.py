@@ -105,6 +105,7 @@ def write(checkpoint: Checkpoint, folder: Path, *, block: Mapping[str, Any], for
 
     Raises:
         ConflictError: other content is there, and `force` was not given.
+        NotPlainError: the recipe gives back a `.pt` that asks for more than tensors.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder.resolve() / f"{checkpoint.name}.pt"
@@ -193,7 +194,9 @@ def _write_weights(checkpoint: Checkpoint, target: Path) -> tuple[Written, bool]
     if origin.pt is not None:
         return copying.copy(origin.pt, target), True
     if origin.recipe is not None:
-        return recipe.restore(files.read_document(origin.recipe), checkpoint.weights, target), True
+        restored = recipe.restore(files.read_document(origin.recipe), checkpoint.weights, target)
+        torch_zip.read(target)  # a recipe is a stranger's: what it gives back is judged like any other `.pt`
+        return restored, True
     return torch_zip.write(checkpoint.weights, target, archive_name=checkpoint.name), False
 
 

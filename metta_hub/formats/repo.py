@@ -20,6 +20,8 @@ from metta_hub.formats import files
 from metta_hub.index import Entry, FileRecord, Index
 
 FORMAT = "repo folder"
+#: Where config.json's block lists the files that somebody else wrote.
+KEPT = "kept"
 
 
 def sniff(path: Path) -> bool:
@@ -46,14 +48,16 @@ def read(path: Path, name: str | None = None) -> Checkpoint:
     """
     index = read_index(path)
     entry = history.select(index, name).entry
-    missing = [file for file in entry.files if not (path / file).is_file() and not _replaceable(file, entry)]
-    if missing:
-        raise NotFoundError(missing[0], f"{path} lacks {missing[0]}, which its index lists.")
     document = path / names.metadata_file(entry.name)
     known = metadata.parse(files.read_document(document), document)
     pt, recipe = _first_there(path, entry, (names.root_pt, names.stored_pt)), None
     if pt is None:
         recipe = _first_there(path, entry, (names.recipe_file,))
+    # A partial folder will do: the `.pt`, or the mirror with the recipe if there is one.
+    needed = (names.metadata_file(entry.name),) if pt else _without_pt(entry)
+    for file in needed:
+        if not (path / file).is_file():
+            raise NotFoundError(file, f"{path} lacks {file}, which its index lists.")
     weights, sources, findings = _read_weights(path, entry, known.block, pt)
     sources[document] = FileState.of(document)
     return Checkpoint(
@@ -77,9 +81,7 @@ def needed_to_rebuild(entry: Entry) -> tuple[str, ...]:
     for pt in (names.root_pt(entry.name), names.stored_pt(entry.name)):
         if pt in entry.files:
             return (names.metadata_file(entry.name), pt)
-    recipe = names.recipe_file(entry.name)
-    wanted = (names.metadata_file(entry.name), weights_path(entry), recipe)
-    return tuple(file for file in wanted if file in entry.files)
+    return _without_pt(entry)
 
 
 def weights_path(entry: Entry) -> str:
@@ -105,12 +107,14 @@ class ConfigState:
         intact: whether the document is byte for byte what its own hash says.
         checkpoint: NAME of the root.
         files: path → size and sha256 of the files that stood beside it when it was written.
+        kept: those of them that somebody else wrote, and metta-hub leaves alone.
         reason: why it is not intact; empty when it is.
     """
 
     intact: bool
     checkpoint: str
     files: Mapping[str, FileRecord]
+    kept: frozenset[str] = frozenset()
     reason: str = ""
 
 
@@ -143,7 +147,7 @@ def parse_config(content: bytes) -> ConfigState:
         own = document["metta_hub"]
         stated = own.pop("self")
         listed = {str(path): FileRecord(int(f["size"]), str(f["sha256"])) for path, f in own["files"].items()}
-        name = str(own["checkpoint"])
+        name, kept = str(own["checkpoint"]), frozenset(map(str, own.get(KEPT, ())))
     except (MettaHubError, LookupError, TypeError, ValueError, AttributeError) as error:
         return ConfigState(intact=False, checkpoint="", files={}, reason=f"not written by metta-hub ({error!r})")
     if hashlib.sha256(_sorted_json(document)).hexdigest() != stated:
@@ -161,7 +165,7 @@ def parse_config(content: bytes) -> ConfigState:
             files=listed,
             reason="its bytes have changed since it was published",
         )
-    return ConfigState(intact=True, checkpoint=name, files=listed)
+    return ConfigState(intact=True, checkpoint=name, files=listed, kept=kept)
 
 
 def _sorted_json(document: Mapping[str, Any]) -> bytes:
@@ -171,9 +175,9 @@ def _sorted_json(document: Mapping[str, Any]) -> bytes:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def _replaceable(file: str, entry: Entry) -> bool:
-    """A partial folder will do when the files that are there give the checkpoint back."""
-    return file not in needed_to_rebuild(entry)
+def _without_pt(entry: Entry) -> tuple[str, ...]:
+    wanted = (names.metadata_file(entry.name), weights_path(entry), names.recipe_file(entry.name))
+    return tuple(file for file in wanted if file in entry.files)
 
 
 def _first_there(folder: Path, entry: Entry, places: Sequence[Any]) -> Path | None:

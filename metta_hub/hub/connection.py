@@ -1,10 +1,11 @@
 """The connection: every call of huggingface_hub's API that metta_hub makes."""
 
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 from urllib.parse import quote, urlsplit
 
 from huggingface_hub import (
@@ -215,7 +216,7 @@ class Hub:
             HubAccessError: not in that namespace.
         """
         with self._asking(repo_id):
-            self._api.create_repo(repo_id, private=private)
+            self._api.create_repo(repo_id, private=private, exist_ok=True)  # somebody may have been faster
             info = self._api.model_info(repo_id)
         return RepoInfo(info.id, bool(info.private), str(info.sha))
 
@@ -294,9 +295,11 @@ class Hub:
         for upload in uploads:
             addition = CommitOperationAdd(upload.path, cast("str", upload.content))
             addition.upload_info.sha256 = bytes.fromhex(upload.sha256)
-            if open_files and isinstance(upload.content, Path):
+            if open_files:
                 # An open file makes the client take the LFS route, whatever HF_HUB_DISABLE_XET says.
-                addition.path_or_fileobj = cast("IO[bytes]", opened.enter_context(upload.content.open("rb")))  # type: ignore[assignment]
+                content = upload.content
+                file = io.BytesIO(content) if isinstance(content, bytes) else opened.enter_context(content.open("rb"))
+                addition.path_or_fileobj = cast("str", file)
             additions.append(addition)
         return additions
 

@@ -50,7 +50,8 @@ def filled(shape, dtype="float32", seed=0):
 
 def raw(tensor):
     """The values of a tensor in row-major order."""
-    flat = tensor.detach().contiguous().reshape(-1)
+    flat = tensor.detach().reshape(-1).clone(memory_format=torch.contiguous_format)
+    flat = flat.as_strided((flat.numel(),), (1,))
     return bytes(flat.view(torch.uint8).tolist()) if flat.numel() else b""
 
 
@@ -208,8 +209,7 @@ def torch_entries(data_pkl, storages, root="archive", **members):
     entries = [Entry(f"{root}/data.pkl", data_pkl)]
     entries += [Entry(f"{root}/{name}", content) for name, content in members.items()]
     entries += [
-        Entry(f"{root}/data/{key}", content, flags=0x0808 if content else 0x0800)
-        for key, content in storages.items()
+        Entry(f"{root}/data/{key}", content, flags=0x0808 if content else 0x0800) for key, content in storages.items()
     ]
     entries.append(Entry(f"{root}/version", b"3\n"))
     return entries

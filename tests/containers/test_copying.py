@@ -5,16 +5,18 @@ import os
 import tracemalloc
 import zlib
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
-from containers.builders import filled, raw, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from containers.builders import filled, raw, saved
 from metta_hub.checkpoint import Storage, TensorInfo, Weights
 from metta_hub.containers import copying, safetensors, strided, torch_zip
-from metta_hub.containers.copying import BLOCK, Checksum, Comparison, Range, Written
+from metta_hub.containers.blocks import BLOCK, Checksum, Range
+from metta_hub.containers.copying import Comparison, Written
 from metta_hub.errors import ChecksumError, SourceChangedError
 
 
@@ -63,7 +65,9 @@ def test_any_parts(tmp_path_factory, cuts, sizes):
         piece = content[start : start + size]
         expected += piece
         storage = Storage(folder / "a", start, size, zlib.crc32(piece))
-        parts.append(piece if index % 3 == 2 else Range(folder / "a", start, size, Checksum(storage, "x"), index % 3 == 1))
+        parts.append(
+            piece if index % 3 == 2 else Range(folder / "a", start, size, Checksum(storage, "x"), index % 3 == 1)
+        )
     assert copying.write(parts, folder / "out") == copying.digest_bytes(expected)
     assert (folder / "out").read_bytes() == expected
 
@@ -95,23 +99,27 @@ def test_a_file_that_became_shorter(tmp_path):
 
 def test_files_are_closed(tmp_path):
     bytes_in(tmp_path / "a", 10)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     copying.write([Range(tmp_path / "a", 0, 10)], tmp_path / "out")
     with pytest.raises(SourceChangedError):
         copying.write([Range(tmp_path / "a", 0, 11)], tmp_path / "out")
     with pytest.raises(FileNotFoundError):
         copying.write([Range(tmp_path / "missing", 0, 11)], tmp_path / "out")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_memory_stays_flat(tmp_path):
-    state = {"a": filled((4 << 20,), "uint8"), "b": filled((2048, 3072), "bfloat16").t(), "c": filled((3 << 20,), "uint8")}
+    state = {
+        "a": filled((4 << 20,), "uint8"),
+        "b": filled((2048, 3072), "bfloat16").t(),
+        "c": filled((3 << 20,), "uint8"),
+    }
     found = torch_zip.read(saved(state, tmp_path / "m.pt"))
     tracemalloc.start()
     safetensors.write(found.weights, tmp_path / "out.safetensors")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 3 * BLOCK + 4 * strided._TILE
+    assert peak < 3 * BLOCK + 5 * strided._TILE
 
 
 # --- strides ---
@@ -182,7 +190,7 @@ def test_any_strides(tmp_path_factory, data):
     assert b"".join(strided.gather(info, storage)) == raw(tensor)
     used = {start + at for start, stop in strided.stretches(info) for at in range(stop - start)}
     touched = torch.zeros(span + offset, dtype=torch.bool)
-    touched.as_strided(shape, stride, offset).fill_(True)  # noqa: FBT003 - torch's own signature
+    touched.as_strided(shape, stride, offset).fill_(True)
     assert used == {2 * at + half for at in range(span + offset) if touched[at] for half in (0, 1)}
 
 
@@ -203,7 +211,9 @@ def test_a_mirror_equals_its_original(tmp_path):
 
 
 def test_differences_are_named(tmp_path):
-    one = OrderedDict(same=filled((3,)), last=filled((BLOCK + 1,), "uint8"), kind=filled((4,)), shape=filled((4,)), mine=filled((1,)))
+    one = OrderedDict(
+        same=filled((3,)), last=filled((BLOCK + 1,), "uint8"), kind=filled((4,)), shape=filled((4,)), mine=filled((1,))
+    )
     changed = one["last"].clone()
     changed[-1] ^= 1
     other = OrderedDict(

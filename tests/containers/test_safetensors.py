@@ -6,11 +6,11 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from containers.builders import DTYPES, assert_same, by_safetensors, filled, raw, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from containers.builders import DTYPES, assert_same, by_safetensors, filled, raw, saved
 from metta_hub.checkpoint import Storage, TensorInfo, Weights
 from metta_hub.containers import copying, dtypes, safetensors, torch_zip
 from metta_hub.errors import FormatError
@@ -19,7 +19,7 @@ from metta_hub.errors import FormatError
 def everything():
     state = OrderedDict({f"dtype.{dtype}": filled((2, 4), dtype) for dtype in DTYPES})
     state.update(zebra=filled((3,)), apple=filled((3,)), scalar=filled(()), none=torch.zeros(0), rows=torch.zeros(0, 3))
-    state["quote\"back\\slash\n\x01\x7fé漢😀"] = filled((1,))
+    state['quote"back\\slash\n\x01\x7fé漢😀'] = filled((1,))
     state["turned"] = filled((3, 5)).t()
     return state
 

@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 import torch
-from containers.builders import Entry, build_zip, local_part, padding, pickled, saved, torch_entries
 
-from metta_hub.containers import torch_zip, zips
-from metta_hub.containers.zips import Member
+from containers.builders import Entry, build_zip, local_part, padding, pickled, saved, torch_entries
+from metta_hub.containers import torch_zip, zip_records, zips
+from metta_hub.containers.zip_records import Member
 from metta_hub.errors import ChecksumError, FormatError
 
 CONTENT = {"weight": torch.arange(12.0).reshape(3, 4), "bias": torch.ones(3), "empty": torch.zeros(0)}
@@ -43,7 +43,7 @@ def test_members_of_a_file_of_torchs(tmp_path):
     assert [(member.name, member.header, member.size, member.crc32) for member in archive.members] == expected
     for member in archive.members:
         assert content[member.offset : member.offset + member.size] == bytes_of[member.name]
-        assert member.offset % zips.ALIGNMENT == 0
+        assert member.offset % zip_records.ALIGNMENT == 0
     assert archive.checksummed
 
 
@@ -180,12 +180,14 @@ def test_what_is_written_is_what_python_reads(tmp_path):
     path = tmp_path / "written.zip"
     members, out = [], bytearray()
     for name, data in (("a/data.pkl", b"N."), ("a/empty", b""), ("a/data/0", b"x" * 100)):
-        header = zips.local_header(name.encode(), len(data), len(out))
-        member = Member(name, len(out), len(out) + len(header), len(data), zlib.crc32(data), zips.flags_of(len(data)))
+        header = zip_records.local_header(name.encode(), len(data), len(out))
+        member = Member(
+            name, len(out), len(out) + len(header), len(data), zlib.crc32(data), zip_records.flags_of(len(data))
+        )
         members.append(member)
-        out += header + data + zips.descriptor(member)
-        assert zips.end(members) == len(out)
-    path.write_bytes(bytes(out) + zips.directory(members, len(out)))
+        out += header + data + zip_records.descriptor(member)
+        assert zip_records.end(members) == len(out)
+    path.write_bytes(bytes(out) + zip_records.directory(members, len(out)))
     with zipfile.ZipFile(path) as oracle:
         assert oracle.testzip() is None
         assert oracle.read("a/data/0") == b"x" * 100
@@ -202,15 +204,15 @@ def test_members_beyond_four_gigabytes(tmp_path):
             at = out.tell()
             size = content if isinstance(content, int) else len(content)
             crc = 0 if isinstance(content, int) else zlib.crc32(content)
-            header = zips.local_header(name.encode(), size, at)
-            members.append(Member(name, at, at + len(header), size, crc, zips.flags_of(size)))
+            header = zip_records.local_header(name.encode(), size, at)
+            members.append(Member(name, at, at + len(header), size, crc, zip_records.flags_of(size)))
             out.write(header)
             if isinstance(content, int):
                 out.seek(content, os.SEEK_CUR)
             else:
                 out.write(content)
-            out.write(zips.descriptor(members[-1]))
-        out.write(zips.directory(members, out.tell()))
+            out.write(zip_records.descriptor(members[-1]))
+        out.write(zip_records.directory(members, out.tell()))
     with zipfile.ZipFile(path) as oracle:
         assert oracle.read("a/version") == b"3\n"
         assert oracle.getinfo("a/data/0").file_size == 5 << 30

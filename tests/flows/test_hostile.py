@@ -1,5 +1,8 @@
 """Files made to deceive: each is refused with a sentence of its own, and nothing of it runs."""
 
+import bz2
+import hashlib
+import json
 import pickle
 import struct
 import zipfile
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import hf_hub_download
 
 import metta_hub
 from metta_hub import errors
@@ -129,11 +133,6 @@ def test_a_record_is_refused_but_inspected(repo_id):
 
 def test_a_hostile_pt_on_the_hub_is_not_pulled(repo_id, upload, tmp_path):
     """Whoever writes the index writes the hashes too: the file itself is judged."""
-    import hashlib
-    import json
-
-    from huggingface_hub import hf_hub_download
-
     metta_hub.push(DATA / "run" / "model_000140.pt", repo_id)
     marker, evil = tmp_path / "it-ran", tmp_path / "model_000140.pt"
     torch.save({"weight": Evil(marker)}, evil)
@@ -149,11 +148,70 @@ def test_a_hostile_pt_on_the_hub_is_not_pulled(repo_id, upload, tmp_path):
 
 
 def test_an_index_that_names_other_files_is_refused(repo_id, upload, tmp_path):
-    from huggingface_hub import hf_hub_download
-
     metta_hub.push(DATA / "run" / "model_000140.pt", repo_id)
     text = Path(hf_hub_download(repo_id, "checkpoints/index.json")).read_text()
     evil = text.replace("checkpoints/model_000140.json", "../../../home/x/.bashrc")
     upload(repo_id, "checkpoints/index.json", evil.encode())
     with pytest.raises(errors.MettaHubError):
         metta_hub.pull(repo_id, tmp_path / "pulled")
+
+
+# --- recipes are strangers' data, too -----------------------------------------------------------------------------
+
+
+def raw_recipe(segments, literals, size, sha256):
+    """A recipe as POLICY-REPO.md describes it, of whatever segments."""
+    body = json.dumps(segments).encode() + b"\n" + literals
+    return struct.pack("<8sQQ32s", b"METTAHR\x01", size, len(body), bytes.fromhex(sha256)) + bz2.compress(body)
+
+
+def republish_with_recipe(repo_id, upload, name, recipe, pt_sha256, pt_size):
+    """Put a forged recipe beside a published mirror, with every hash renewed."""
+    document = json.loads(Path(hf_hub_download(repo_id, f"checkpoints/{name}.json")).read_text())
+    document["metta_hub"]["weights"] = {"file": f"{name}.pt", "size": pt_size, "sha256": pt_sha256}
+    content = json.dumps(document).encode()
+    index = json.loads(Path(hf_hub_download(repo_id, "checkpoints/index.json")).read_text())
+    (entry,) = [entry for entry in index["checkpoints"] if entry["name"] == name]
+    entry["files"].pop(f"{name}.pt", None)
+    for path, new in ((f"checkpoints/{name}.recipe", recipe), (f"checkpoints/{name}.json", content)):
+        entry["files"][path] = {"size": len(new), "sha256": hashlib.sha256(new).hexdigest()}
+        upload(repo_id, path, new)
+    upload(repo_id, "checkpoints/index.json", json.dumps(index).encode())
+
+
+@pytest.fixture
+def published(repo_id, tmp_path):
+    """A checkpoint of one tensor `w` of 80,000 bytes, published without its `.pt`."""
+    torch.save({"w": torch.arange(20000.0)}, tmp_path / "victim_0001.pt")
+    metta_hub.push(tmp_path / "victim_0001.pt", repo_id, pt=False)
+    return repo_id
+
+
+def test_a_recipe_that_gives_back_a_hostile_pt_is_not_pulled(published, upload, tmp_path):
+    marker, path = tmp_path / "it-ran", tmp_path / "evil.pt"
+    torch.save({"w": torch.arange(20000.0), "x": Evil(marker)}, path)
+    evil, values = path.read_bytes(), struct.pack("<20000f", *range(20000))
+    at = evil.index(values)
+    rest = evil[:at] + evil[at + len(values) :]
+    sha256 = hashlib.sha256(evil).hexdigest()
+    segments = [at, ["w", 0, len(values)], len(rest) - at]
+    recipe = raw_recipe(segments, rest, len(evil), sha256)
+    republish_with_recipe(published, upload, "victim_0001", recipe, sha256, len(evil))
+    with pytest.raises(errors.NotPlainError):
+        metta_hub.pull(published, tmp_path / "pulled")
+    assert not marker.exists()
+    assert list((tmp_path / "pulled").iterdir()) == []
+    assert not metta_hub.verify(published).ok
+
+
+def test_a_recipe_that_would_fill_the_disk_is_refused(published, upload, tmp_path):
+    head = (tmp_path / "victim_0001.pt").read_bytes()
+    segments = [len(head), *[["w", 0, 80_000]] * 10_000]
+    size = len(head) + 800_000_000
+    recipe = raw_recipe(segments, head, size, "0" * 64)
+    assert len(recipe) < 100_000
+    republish_with_recipe(published, upload, "victim_0001", recipe, "0" * 64, size)
+    with pytest.raises(errors.FormatError) as caught:
+        metta_hub.pull(published, tmp_path / "pulled")
+    assert "recipe" in str(caught.value)
+    assert not list((tmp_path / "pulled").glob("*.pt"))

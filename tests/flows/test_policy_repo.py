@@ -1,9 +1,11 @@
-"""POLICY-REPO.md keeps its word: its schemas fit what is published, and nothing broken; its reader gives the file back."""
+"""POLICY-REPO.md keeps its word: its schemas fit what is published and nothing else, its reader gives the file back."""
 
+import bz2
 import copy
 import hashlib
 import json
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -316,3 +318,59 @@ def test_the_reader_knows_no_other_name(name, published, reader):
     done, written = reader(published, name)
     assert done.stderr == f"Refused: there is no {name}.\n"
     assert written == []
+
+
+def sealed(folder, path, content):
+    """Replace a file as somebody would who can write to the repo: every hash of the chain is renewed."""
+
+    def record(data):
+        return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    (folder / path).write_bytes(content)
+    index = json.loads((folder / "checkpoints/index.json").read_text())
+    for entry in index["checkpoints"]:
+        if path in entry["files"]:
+            entry["files"][path] = record(content)
+    listed = json.dumps(index).encode()
+    (folder / "checkpoints/index.json").write_bytes(listed)
+    config = json.loads((folder / "config.json").read_text())
+    config["metta_hub"]["files"]["checkpoints/index.json"] = record(listed)
+    del config["metta_hub"]["self"]
+    for _ in range(2):  # without its own hash, then with it
+        text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        config["metta_hub"]["self"] = hashlib.sha256(text.encode()).hexdigest()
+    (folder / "config.json").write_text(text)
+
+
+def recipe(parts, literal=b"", *, magic=b"METTAHR\x01", size=0, length=None, digest=bytes(32)):
+    body = json.dumps(parts).encode() + b"\n" + literal
+    return struct.pack("<8sQQ32s", magic, size, length or len(body), digest) + bz2.compress(body)
+
+
+TENSOR = "components.obs_fourier._attr_embeds.weight"  # of OTHER: 8,192 bytes
+
+
+@pytest.mark.parametrize(
+    ("lie", "why"),
+    [
+        (recipe([], magic=b"METTAHR\x02"), "the recipe is not of version 1"),
+        (recipe([], length=1 << 40), "the recipe is not of version 1"),
+        (recipe([[TENSOR, 0, 8192]] * 10_000, size=81_920_000), "the recipe asks for more than there is"),
+        (recipe([5], b"bytes", size=5), "the recipe does not give the .pt back"),
+        (recipe([5], b"bytes", size=6, digest=hashlib.sha256(b"bytes").digest()), "the recipe does not give"),
+    ],
+)
+def test_the_reader_refuses_a_recipe_that_lies(lie, why, published, reader):
+    sealed(published, "checkpoints/model_0012.recipe", lie)
+    done, written = reader(published, "model_0012")
+    assert done.stderr.startswith(f"Refused: {why}")
+    assert written == []
+
+
+def test_the_reader_takes_a_recipe_that_is_sealed(published, reader):
+    sealed(
+        published,
+        "checkpoints/model_0012.recipe",
+        recipe([5], b"bytes", size=5, digest=hashlib.sha256(b"bytes").digest()),
+    )
+    assert reader(published, "model_0012")[1][0].read_bytes() == b"bytes"

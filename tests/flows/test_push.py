@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import hf_hub_download
 
 import metta_hub
 from metta_hub import errors
@@ -217,14 +218,15 @@ def test_a_token_in_a_tensors_name_stops_the_push(repo_id, tmp_path, api):
     assert not api.repo_exists(repo_id)
 
 
-def test_a_card_that_somebody_edited_stays(repo_id, run, upload):
-    metta_hub.push(run / "model_000140.pt", repo_id)
+def test_a_card_that_somebody_edited_stays_whatever_is_pushed(repo_id, run, upload):
+    metta_hub.push(run / "model_000020.pt", repo_id)
     upload(repo_id, "README.md", b"---\nlicense: mit\n---\n# Mine\n")
-    metta_hub.push(run / "model_000202.pt", repo_id)
-    from huggingface_hub import hf_hub_download
-
-    assert "# Mine" in Path(hf_hub_download(repo_id, "README.md")).read_text()
-    assert metta_hub.verify(repo_id).ok
+    for name in ("model_000202", "model_000140"):
+        pushed = metta_hub.push(run / f"{name}.pt", repo_id, license="apache-2.0")
+        assert pushed.license == "mit"
+        assert "kept as it is" in pushed.warnings[0]
+        assert "# Mine" in Path(hf_hub_download(repo_id, "README.md")).read_text()
+        assert metta_hub.verify(repo_id).ok
 
 
 def test_the_licence_stays_when_it_is_not_given_again(repo_id, run, api):
@@ -257,3 +259,89 @@ def test_a_moved_parent_is_planned_again(repo_id, run, api, monkeypatch):
 
 def test_a_bare_name_is_the_callers_own(hub, repo_id):
     assert metta_hub.push(PT, repo_id.replace("/", "-")).repo_id == f"{hub.user}/{repo_id.replace('/', '-')}"
+
+
+def test_a_foreign_block_is_scrubbed_wherever_it_is_published(repo_id, run, api):
+    document = run / "model_000140.json"
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"metta_hub": {"cache": "/home/alice1/secret"}}))
+    pushed = metta_hub.push(run / "model_000140.pt", repo_id)
+    assert "/metta_hub/cache" in [item.pointer for item in pushed.redactions]
+    for path in api.list_repo_files(repo_id):
+        assert b"alice1" not in Path(hf_hub_download(repo_id, path)).read_bytes(), path
+
+
+def test_metadata_that_could_not_be_read_back_are_not_published(repo_id, run, api):
+    nested = "1"
+    for _ in range(63):
+        nested = f"[{nested}]"
+    document = run / "model_000140.json"
+    document.write_text(f'{{"epoch": 140, "metta_hub": {nested}}}')
+    with pytest.raises(errors.MetadataError, match="nested deeper"):
+        metta_hub.push(run / "model_000140.pt", repo_id)
+    assert not api.repo_exists(repo_id)
+
+
+def test_a_block_of_a_later_version_is_not_taken_for_somebody_elses(repo_id, run):
+    document = run / "model_000140.json"
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"metta_hub": {"format_version": 2}}))
+    with pytest.raises(errors.MetadataError, match="newer") as caught:
+        metta_hub.push(run / "model_000140.pt", repo_id)
+    assert "upgrade" in caught.value.hint
+
+
+def test_lines_that_the_hub_adds_to_gitattributes_are_no_damage(repo_id, upload):
+    metta_hub.push(PT, repo_id)
+    content = Path(hf_hub_download(repo_id, ".gitattributes")).read_bytes()
+    upload(repo_id, ".gitattributes", content + b"big.json filter=lfs diff=lfs merge=lfs -text\n")
+    assert metta_hub.verify(repo_id).ok
+
+
+def test_the_front_is_the_same_however_the_root_was_learned_of(repo_id, tmp_path, run):
+    (tmp_path / "bare_0007.pt").write_bytes(PT.read_bytes())
+    metta_hub.push(tmp_path / "bare_0007.pt", repo_id)
+    before = json.loads(Path(hf_hub_download(repo_id, "config.json")).read_text())
+    metta_hub.push(run / "model_000202.pt", repo_id, promote=False)
+    after = json.loads(Path(hf_hub_download(repo_id, "config.json")).read_text())
+    changed = {"files", "self"}
+    assert before | {"metta_hub": 0} == after | {"metta_hub": 0}
+    for key in (before["metta_hub"].keys() | after["metta_hub"].keys()) - changed:
+        assert before["metta_hub"][key] == after["metta_hub"][key]
+
+
+def test_another_tools_repo_is_not_overwritten(repo_id, api, upload):
+    api.create_repo(repo_id)
+    upload(repo_id, "config.json", b"{}")
+    with pytest.raises(errors.ConflictError, match=r"holds config\.json"):
+        metta_hub.push(PT, repo_id)
+    assert metta_hub.push(PT, repo_id, replace=True).changed
+
+
+def test_a_repo_folder_is_published_elsewhere_with_its_original_pt(repo_id, run, tmp_path):
+    from huggingface_hub import snapshot_download
+
+    metta_hub.push(run / "model_000140.pt", repo_id)
+    folder = snapshot_download(repo_id, local_dir=tmp_path / "repo")
+    (tmp_path / "repo" / "model_000140.pt").unlink()
+    assert metta_hub.push(folder, f"{repo_id}-copy").checkpoint == "model_000140"
+    pulled = metta_hub.pull(f"{repo_id}-copy", tmp_path / "pulled")
+    assert pulled.identical
+    assert pulled.pt.read_bytes() == PT.read_bytes()
+
+
+def test_metadata_larger_than_a_hub_keeps_in_git(repo_id, run, tmp_path):
+    """Such a document goes to LFS, on a Hub without xet."""
+    document = run / "model_000140.json"
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"log": "x" * 11_000_000}))
+    metta_hub.push(run / "model_000140.pt", repo_id)
+    assert metta_hub.pull(repo_id, tmp_path / "pulled").identical
+    assert metta_hub.verify(repo_id).ok
+
+
+def test_storages_that_no_tensor_uses_are_not_published_unseen(repo_id, tmp_path, api):
+    import torch
+
+    torch.save({"view": torch.zeros(500_000)[:10]}, tmp_path / "fat_0001.pt")
+    with pytest.raises(errors.FormatError, match="belong to no tensor"):
+        metta_hub.push(tmp_path / "fat_0001.pt", repo_id)
+    assert not api.repo_exists(repo_id)
+    assert metta_hub.push(tmp_path / "fat_0001.pt", repo_id, pt=False).sent < 20_000

@@ -61,7 +61,7 @@ def test_a_line_for_one_path_fits_that_path_alone():
 
 
 # A slash inside brackets is the one thing that we read differently: as the border of a folder.
-PATTERNS = st.from_regex(r"(?!.*\[[^\]]*/)[ab*?/.\[][ab*?/.\[\]!]{0,7}", fullmatch=True)
+PATTERNS = st.from_regex(r"(?!.*\[.*/)[ab*?/.\[][ab*?/.\[\]!]{0,7}", fullmatch=True)
 PATHS = ["a", "b", "ab", "a/b", "a/a/b", "b/a.b", "a.b", "a/b.a/ab", "ab/ba"]
 
 

@@ -74,8 +74,9 @@ def test_users_and_tokens(tmp_path: Path):
     assert LocalHub(tmp_path / "hub").user == "anna"
     with pytest.raises(ConflictError, match="belongs to 'anna'"):
         LocalHub(tmp_path / "hub", user="bob")
-    with pytest.raises(ConflictError):
-        hub.add_user("Anna")
+    assert hub.add_user("Anna") == hub.token  # known already, in any case
+    assert hub.add_user("bob") == LocalHub(tmp_path / "hub").add_user("Bob") != hub.token
+    assert hub.accounts.users == ["anna", "bob"]
     with pytest.raises(UsageError):
         hub.add_user("a/b")
     with pytest.raises(NotFoundError):

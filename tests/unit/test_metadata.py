@@ -333,6 +333,12 @@ def test_what_became_known_is_no_longer_unknown():
     assert again.with_values({**again.values, "agent_step": 5}).unknown == ("generation", "train_time")
 
 
+def test_a_block_of_a_later_version_is_refused():
+    with pytest.raises(MetadataError, match="newer") as caught:
+        metadata.parse(b'{"metta_hub": {"format_version": 2}}', "later.json")
+    assert caught.value.pointer == "/metta_hub/format_version"
+
+
 @pytest.mark.parametrize(
     "block",
     [
@@ -341,7 +347,7 @@ def test_what_became_known_is_no_longer_unknown():
         {},
         {"format_version": True},
         {"format_version": 1.0},
-        {"format_version": 2},
+        {"format_version": "2"},
         {"format_version": 1, "repairs": {}},
         {"format_version": 1, "repairs": [{"pointer": "/a"}]},
         {"format_version": 1, "repairs": [{"pointer": 1, "was": "", "certain": True}]},

@@ -26,7 +26,10 @@ TAGS = ("reinforcement-learning", "deep-reinforcement-learning", "metta")
 MAX_ROWS = 200
 MAX_TEMPLATE_BYTES = 1 << 20
 _TEMPLATES = "model_card_templates"
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~>-])")
+# What is markup anywhere in a line; an underscore inside a word is none.
+_INLINE = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+# What is markup where a line, or an item of a list, begins: headings, quotes, rules, lists.
+_LEADING = re.compile(r"^(\d{0,9})([#>+=.)-])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +125,19 @@ def license_of(card: str) -> str | None:
 
 def as_text(value: object) -> str:
     """One line of a stranger's text, as text in Markdown: no markup, no HTML."""
-    line = " ".join(str(value).split())
-    return _MARKDOWN.sub(r"\\\1", html.escape(line, quote=False))
+    line = _INLINE.sub(r"\\\g<0>", _one_line(value))
+    # Now, so that the `#` and `;` of HTML's entities are not taken for markup.
+    return html.escape(_LEADING.sub(r"\1\\\2", line), quote=False).replace("\\&gt;", "&gt;")
 
 
 def as_code(value: object) -> str:
     """One line of a stranger's text as a code span that ends where it should, also inside a table."""
-    line = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
+    line = _one_line(value).replace("`", "'").replace("|", "\\|")
     return f"`{line}`" if line else ""
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
@@ -142,7 +150,7 @@ def _facts(
     error = _number(values.get("reward_sem"))
     results = _results(values)
     return {
-        "title": as_text(values.get("run_name") if isinstance(values.get("run_name"), str) else checkpoint.name),
+        "title": as_text(_title(checkpoint, index)),
         "summary": _summary(checkpoint),
         "reference": repo_id,
         "repo_id": repo_id,
@@ -168,11 +176,17 @@ def _facts(
     }
 
 
+def _title(checkpoint: Checkpoint, index: Index) -> str:
+    """The run's name; the checkpoint's when nobody knows the run's."""
+    runs = (entry.run_name for entry in index.entries if entry.name == checkpoint.name)
+    return next((run for run in runs if run), checkpoint.name)
+
+
 def _summary(checkpoint: Checkpoint) -> str:
     values = checkpoint.metadata.values
     info = values.get("model_info")
     kind = info.get("type") if isinstance(info, Mapping) else None
-    policy = f"A {as_code(kind)} policy" if isinstance(kind, str) else "A policy"
+    policy = f"A policy of type {as_text(kind)}" if isinstance(kind, str) else "A policy"
     steps = _number(values.get("agent_step"))
     trained = f", trained for {steps:,.0f} agent steps" if steps else ""
     return f"{policy} with {checkpoint.weights.parameters:,} parameters{trained}."
@@ -251,7 +265,7 @@ def _eval_result(path: str, value: float) -> EvalResult:
     return EvalResult(
         task_type="reinforcement-learning",
         dataset_type=slug,
-        dataset_name=path,
+        dataset_name=_one_line(path),
         metric_type="mean_reward",
         metric_value=value,
     )

@@ -78,7 +78,7 @@ def pull(
     parsed = targets.reference(reference, revision=revision)
     repo = RepoCommit.open(Hub("pull", token=token, cache_dir=cache_dir), parsed)
     choice = history.select(repo.index, parsed.selector)
-    if parsed.selector:
+    if parsed.selector and parsed.selector != choice.entry.name:
         report("note", choice.why)
     checkpoint = fetch(repo, choice.entry)
     written = pair.write(checkpoint, Path(folder).expanduser(), block=checkpoint.metadata.block, force=force)

@@ -78,6 +78,7 @@ def push(
     commit_message: str | None = None,
     commit_description: str = "",
     token: str | None = None,
+    cache_dir: Path | None = None,
     tag: str | None = None,
     dry_run: bool = False,
     pt: bool = True,
@@ -100,6 +101,7 @@ def push(
         commit_message: its title; a sensible one when not given.
         commit_description: the rest of the message.
         token: instead of the environment's or the stored one.
+        cache_dir: huggingface_hub's cache, for the repo's documents.
         tag: a tag to make at the commit.
         dry_run: do everything but publish.
         pt: publish the original `.pt` (and what gives it back later); without it the mirror is all.
@@ -119,7 +121,7 @@ def push(
     for option, text in (options | {"--tag": tag, "--revision": revision}).items():
         scrub.check_text(text or "", option)
     item = _look(Path(path), settings, metadata_file, report, pt=pt)
-    hub = Hub("push", publishing=True, token=token)
+    hub = Hub("push", publishing=True, token=token, cache_dir=cache_dir)
     wish = Wish(reference, revision, private, create_pr, tag)
     place = preflight.check(hub, wish)
     with tempfile.TemporaryDirectory(prefix="metta-hub-") as folder:

@@ -46,6 +46,7 @@ def push(
     replace: Annotated[bool, typer.Option("--replace", help="Replace another run's checkpoint of that name.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but publish.")] = False,
     token: options.Token = None,
+    cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -63,6 +64,7 @@ def push(
         commit_message=commit_message,
         commit_description=commit_description,
         token=token,
+        cache_dir=cache_dir,
         tag=tag,
         dry_run=dry_run,
         pt=pt,

@@ -57,9 +57,9 @@ def check_transfer(repo: RepoCommit, path: str) -> Check:
         else:
             same = copying.digest(fetched) == Written(known.size, known.sha256)
         said = "as in the Hub's tree" if same else f"{path} is not what the Hub's own tree says: its hash differs"
-        return Check(path, same, said)
+        return Check(f"{path}: as sent", same, said)
 
-    return attempt(path, look)
+    return attempt(f"{path}: as sent", look)
 
 
 def check_front(folder: Path, *, whole: bool) -> Iterator[Check]:

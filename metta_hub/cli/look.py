@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 HEADING = "Look"
 #: Characters of a metadata value that are shown; --json has them all.
 LONGEST = 150
+#: Checks of which each is shown; of more, only those that did not pass.
+MANY = 40
 Target = Annotated[str, typer.Argument(metavar="PATH|REF", help="A local checkpoint, or a published one.")]
 
 
@@ -99,12 +101,17 @@ def verify(
 def _verified(found: "Verified") -> list[str]:
     import sys
 
+    from metta_hub.api.report import count
+
     marks = {
         True: check_mark(),
         False: colored("✗", "31", stream=sys.stdout),
         None: "-",
     }
-    lines = [f"{marks[check.ok]} {printable(check.name)}: {printable(check.detail)}" for check in found.checks]
+    shown = [check for check in found.checks if not check.ok or len(found.checks) <= MANY]
+    lines = [f"{marks[check.ok]} {printable(check.name)}: {printable(check.detail)}" for check in shown]
+    if len(shown) < len(found.checks):
+        lines.append(f"{marks[True]} {count(len(found.checks) - len(shown), 'check')} passed; --json lists them")
     failed = sum(check.ok is False for check in found.checks)
     lines.append("ok" if found.ok else f"NOT OK: {failed} of {len(found.checks)} checks failed")
     return lines

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from metta_hub.metadata import Metadata
+if TYPE_CHECKING:  # listing tensors needs no metadata
+    from metta_hub.metadata import Metadata
 
 #: Bits an element takes, by the name that safetensors 0.8 gives a dtype.
 BITS: Mapping[str, int] = {
@@ -207,5 +209,5 @@ class Checkpoint:
 
     name: str
     weights: Weights
-    metadata: Metadata
+    metadata: "Metadata"
     origin: Origin

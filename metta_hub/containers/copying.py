@@ -20,7 +20,6 @@ __all__ = [
     "Written",
     "compare",
     "copy",
-    "covers",
     "digest",
     "digest_bytes",
     "read_tensor",
@@ -57,7 +56,7 @@ def digest(path: Path) -> Written:
         return Written(file.tell(), sha256.hexdigest())
 
 
-def covers(tensor: TensorInfo, storage: Storage) -> bool:
+def _covers(tensor: TensorInfo, storage: Storage) -> bool:
     """Whether the values of `tensor`, in order, are all the bytes of its storage."""
     return tensor.nbytes == storage.size and tensor.contiguous
 
@@ -180,6 +179,6 @@ def read_tensor(weights: Weights, tensor: TensorInfo) -> bytearray:
             else:
                 files.read_into(left[:size], part.path, part.offset)
             left = left[size:]
-    if storage.crc32 is not None and covers(tensor, storage):
+    if storage.crc32 is not None and _covers(tensor, storage):
         Checksum(storage, tensor.name).update(memoryview(values))
     return values

@@ -229,15 +229,20 @@ def write(weights: Weights, path: Path, *, hashed: bool = True) -> Written:
         SourceChangedError: a source file ended too early.
     """
     ordered = sorted(weights.tensors, key=lambda tensor: (-RANK[tensor.dtype], tensor.name))
-    covered = {tensor.storage for tensor in ordered if copying.covers(tensor, weights.storages[tensor.storage])}
-    copying.verify({key: storage for key, storage in weights.storages.items() if key not in covered})
-    return copying.write(_parts(weights, ordered, path), path, hashed=hashed)
+    unchecked = {key: storage for key, storage in weights.storages.items() if storage.crc32 is not None}
+    written = copying.write(_parts(weights, ordered, unchecked, path), path, hashed=hashed)
+    copying.verify(unchecked)
+    return written
 
 
-def _parts(weights: Weights, ordered: list[TensorInfo], path: Path) -> Iterator[Part]:
+def _parts(weights: Weights, ordered: list[TensorInfo], unchecked: dict[str, Storage], path: Path) -> Iterator[Part]:
+    """The file from its first byte to its last; takes from `unchecked` what is checked on the way."""
     yield _header(ordered, path)
     for tensor in ordered:
-        yield from copying.tensor_parts(tensor, weights.storages[tensor.storage])
+        for part in copying.tensor_parts(tensor, weights.storages[tensor.storage]):
+            if not isinstance(part, bytes) and part.checksum is not None:
+                unchecked.pop(tensor.storage, None)
+            yield part
 
 
 def _header(ordered: list[TensorInfo], path: Path) -> bytes:

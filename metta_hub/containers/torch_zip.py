@@ -21,7 +21,7 @@ from metta_hub.containers.zip_records import Member
 from metta_hub.containers.zips import Archive, Read
 from metta_hub.errors import FormatError, NotPlainError
 
-__all__ = ["CONTAINER", "TorchZip", "check_sums", "judge_pickle", "look", "look_at", "read", "write"]
+__all__ = ["CONTAINER", "TorchZip", "check_sums", "judge_pickle", "look", "read", "write"]
 
 #: What `containers.sniff` and `Origin.container` call these files.
 CONTAINER = "torch zip"
@@ -115,8 +115,9 @@ def look(path: Path) -> TorchZip:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        size = os.fstat(descriptor).st_size
-        return look_at(partial(os.pread, descriptor), size, path)
+        with pickles.paused_gc():
+            # In a call of its own: what it no longer needs is gone before the collector may look at it.
+            return _look(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
     finally:
         os.close(descriptor)
 
@@ -133,18 +134,7 @@ def read(path: Path) -> TorchZip:
     return found
 
 
-def look_at(read: Read, size: int, path: Path) -> TorchZip:
-    """Look at a file of `size` bytes of which `read` gives those that belong to no tensor.
-
-    Raises:
-        FormatError: as `look`.
-    """
-    with pickles.paused_gc():
-        # In a call of its own: what it no longer needs is gone before the collector may look at it.
-        return _look_at(read, size, path)
-
-
-def _look_at(read: Read, size: int, path: Path) -> TorchZip:
+def _look(read: Read, size: int, path: Path) -> TorchZip:
     archive = zips.look(read, size, path)
     root, members = _members(archive, path)
     pickle = zips.read_member(read, archive, members["data.pkl"], path)

@@ -162,6 +162,47 @@ def test_old_class_opcodes():
     assert (obj.callable, obj.args) == (Global("os", "system"), (1,))
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"K\x01K\x020.", 1),
+        (b"K\x01(K\x02K\x031.", 1),
+        (b"K\x01(0.", 1),
+        (b"K\x012\x86.", (1, 1)),
+        (b"S'text'\n.", "text"),
+        (b'S"it\\x27s"\n.', "it's"),
+        (b"S'\\xff'\n.", b"\xff"),
+        (b"U\x02\xc3\xa9.", "é"),
+        (b"U\x01\xff.", b"\xff"),
+        (b"T\x01\0\0\0a.", "a"),
+        (b"Vcaf\\u00e9\n.", "café"),
+        (b"I01\n.", True),
+        (b"L-5L\n.", -5),
+        (b"(lp0\nI1\nag0\na.", None),
+        (b"\x8e\x01\0\0\0\0\0\0\0a.", b"a"),
+        (b"\x8d\x01\0\0\0\0\0\0\0a.", "a"),
+        (b"\x8b\x02\0\0\0\0\x01.", 256),
+        (b"](K\x01K\x02e.", [1, 2]),
+        (b"(K\x01K\x02d.", {1: 2}),
+        (b"}K\x01K\x02s.", {1: 2}),
+        (b"\x80\x04\x95\x02\0\0\0\0\0\0\0N.", None),
+    ],
+)
+def test_rare_opcodes(data, expected):
+    found = parse(data).root
+    if data.startswith(b"(l"):
+        assert found[0] == 1
+        assert found[1] is found
+    else:
+        assert found == expected
+        assert type(found) is type(expected)
+
+
+def test_what_follows_the_end_is_left_alone():
+    found = pickles.parse(b"before" + b"K\x07." + b"after", "a pickle", start=6)
+    assert (found.root, found.size) == (7, 3)
+
+
 def test_persistent_ids_are_collected():
     found = parse(b"(K\x01K\x02tQPname\n\x86.")
     assert [type(value) for value in found.root] == [Persistent, Persistent]

@@ -56,6 +56,23 @@ def test_a_zip_of_pythons_is_understood(tmp_path):
     assert [member.name for member in found.members] == ["a/data.pkl", "a/empty"]
 
 
+def test_a_zip64_header_that_was_not_needed_is_understood(tmp_path):
+    path = tmp_path / "plain.zip"
+    with zipfile.ZipFile(path, "w") as out, out.open("a/data.pkl", "w", force_zip64=True) as member:
+        member.write(b"N.")
+    (found,) = look(path.read_bytes()).members
+    assert path.read_bytes()[found.offset : found.offset + found.size] == b"N."
+    content = bytearray(path.read_bytes())
+    content[found.offset - 8] ^= 1  # one of the sizes in the field
+    refused(bytes(content), "contradicts")
+
+
+def test_an_empty_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
+        pass
+    assert look((tmp_path / "empty.zip").read_bytes()).members == ()
+
+
 def test_the_order_of_the_directory_does_not_matter():
     first, second = Entry("a/1", b"one"), Entry("a/2", b"two")
     content = build_zip([first, second])

@@ -12,8 +12,8 @@ from metta_hub.api.report import Report, silent
 from metta_hub.card import CardFile
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.formats import repo as repo_format
-from metta_hub.hub import Hub
 from metta_hub.index import Index
+from metta_hub.names import Reference
 
 
 def card(
@@ -41,16 +41,13 @@ def card(
         NotFoundError: there is no such thing.
         FormatError: it is damaged, or of no format that we know.
     """
-    found = targets.parse(str(target), revision=revision)
-    if found.note:
-        report("note", found.note)
-    if found.path is None:
-        assert found.reference is not None  # noqa: S101  (a target is one of the two)
-        repo = RepoCommit.open(Hub("card", token=token, cache_dir=cache_dir), found.reference)
-        return _of_repo(repo, found.reference.repo_id, template, license)
-    if repo_format.sniff(found.path):
-        return _of_repo(RepoFolder(found.path), found.path.name, template, license)
-    return _of_checkpoint(judging.judge(formats.read(found.path)).checkpoint, template, license)
+    found = targets.parse(str(target), revision=revision, report=report)
+    if isinstance(found, Reference):
+        repo = RepoCommit.open(found, "card", token=token, cache_dir=cache_dir)
+        return _of_repo(repo, found.repo_id, template, license)
+    if repo_format.sniff(found):
+        return _of_repo(RepoFolder(found), found.name, template, license)
+    return _of_checkpoint(judging.judge(formats.read(found)).checkpoint, template, license)
 
 
 def _of_repo(repo: RepoFiles, repo_id: str, template: str, license_id: str | None) -> str:

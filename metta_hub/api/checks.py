@@ -14,7 +14,6 @@ from metta_hub.containers.copying import Written
 from metta_hub.errors import FormatError, MettaHubError
 from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
-from metta_hub.hub import git_blob_id
 from metta_hub.index import Entry, FileRecord
 from metta_hub.names import CARD, CONFIG, INDEX
 
@@ -52,10 +51,9 @@ def check_transfer(repo: RepoCommit, path: str) -> Check:
 
     def look() -> Check:
         fetched, known = repo.fetch(path, anew=True), repo.tree[path]
-        if known.sha256 is None:
-            same = git_blob_id(files.read_document(fetched)) == known.blob
-        else:
-            same = copying.digest(fetched) == Written(known.size, known.sha256)
+        content = files.read_document(fetched) if known.sha256 is None else None
+        written = copying.digest(fetched)
+        same = known.holds(written.size, written.sha256, content)
         said = "as in the Hub's tree" if same else f"{path} is not what the Hub's own tree says: its hash differs"
         return Check(f"{path}: as sent", same, said)
 

@@ -8,7 +8,6 @@ from metta_hub.api import targets
 from metta_hub.api.pull import fetch
 from metta_hub.api.remote import RepoCommit
 from metta_hub.checkpoint import Checkpoint
-from metta_hub.hub import Hub
 
 if TYPE_CHECKING:
     from metta_hub.policies import Module
@@ -42,8 +41,7 @@ def from_pretrained(
 
 def _read(target: Path | str, revision: str | None, token: str | None, cache_dir: Path | None) -> Checkpoint:
     found = targets.parse(str(target), revision=revision)
-    if found.path is not None:
-        return formats.read(found.path)
-    assert found.reference is not None  # noqa: S101  (a target is one of the two)
-    repo = RepoCommit.open(Hub("from_pretrained", token=token, cache_dir=cache_dir), found.reference)
-    return fetch(repo, history.select(repo.index, found.reference.selector).entry)
+    if isinstance(found, Path):
+        return formats.read(found)
+    repo = RepoCommit.open(found, "from_pretrained", token=token, cache_dir=cache_dir)
+    return fetch(repo, history.select(repo.index, found.selector).entry)

@@ -13,7 +13,6 @@ from metta_hub.checkpoint import Checkpoint, Findings
 from metta_hub.containers import torch_zip
 from metta_hub.errors import NotPlainError
 from metta_hub.formats import repo as repo_format
-from metta_hub.hub import Hub
 from metta_hub.metadata import JSON
 
 
@@ -86,14 +85,11 @@ def inspect(
         NotFoundError: there is no such thing.
         FormatError: it is damaged, or of no format that we know.
     """
-    found = targets.parse(str(target), revision=revision)
-    if found.note:
-        report("note", found.note)
-    if found.path is not None:
-        return _inspect_path(found.path)
-    assert found.reference is not None  # noqa: S101  (a target is one of the two)
-    repo = RepoCommit.open(Hub("inspect", token=token, cache_dir=cache_dir), found.reference)
-    return _inspected(describe(repo, history.select(repo.index, found.reference.selector).entry))
+    found = targets.parse(str(target), revision=revision, report=report)
+    if isinstance(found, Path):
+        return _inspect_path(found)
+    repo = RepoCommit.open(found, "inspect", token=token, cache_dir=cache_dir)
+    return _inspected(describe(repo, history.select(repo.index, found.selector).entry))
 
 
 def _inspect_path(path: Path) -> Inspected:

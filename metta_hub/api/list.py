@@ -12,7 +12,6 @@ from metta_hub.api.report import Report, silent
 from metta_hub.errors import NotFoundError
 from metta_hub.formats import pair
 from metta_hub.formats import repo as repo_format
-from metta_hub.hub import Hub
 from metta_hub.index import Entry, FileRecord, Index
 from metta_hub.metadata import JSON
 
@@ -62,14 +61,11 @@ def list_checkpoints(
     Raises:
         NotFoundError: there is no such folder, repo or metric, or nothing in it.
     """
-    found = targets.parse(str(target), revision=revision)
-    if found.note:
-        report("note", found.note)
-    if found.path is not None:
-        index = _index_of(found.path)
+    found = targets.parse(str(target), revision=revision, report=report)
+    if isinstance(found, Path):
+        index = _index_of(found)
     else:
-        assert found.reference is not None  # noqa: S101  (a target is one of the two)
-        index = RepoCommit.open(Hub("list", token=token, cache_dir=cache_dir), found.reference).index
+        index = RepoCommit.open(found, "list", token=token, cache_dir=cache_dir).index
     if sort is not None:
         history.select(index, f"best={sort}")  # says which metrics there are when this is none
     return tuple(_listed(entry, index) for entry in history.ranked(index.entries, sort))

@@ -12,7 +12,6 @@ from metta_hub.containers import copying
 from metta_hub.errors import ChecksumError
 from metta_hub.formats import pair
 from metta_hub.formats import repo as repo_format
-from metta_hub.hub import Hub
 from metta_hub.index import Entry
 
 DEFAULT_FOLDER = Path("checkpoints")
@@ -76,7 +75,7 @@ def pull(
         ConflictError: other files are there, and `force` was not given.
     """
     parsed = targets.reference(reference, revision=revision)
-    repo = RepoCommit.open(Hub("pull", token=token, cache_dir=cache_dir), parsed)
+    repo = RepoCommit.open(parsed, "pull", token=token, cache_dir=cache_dir)
     choice = history.select(repo.index, parsed.selector)
     if parsed.selector and parsed.selector != choice.entry.name:
         report("note", choice.why)

@@ -4,16 +4,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from metta_hub import index as index_file
 from metta_hub import names
 from metta_hub.errors import NotFoundError
 from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
-from metta_hub.hub import Hub, RemoteFile
 from metta_hub.index import Index
 from metta_hub.names import Reference
+
+if TYPE_CHECKING:
+    from metta_hub.hub import Hub, RemoteFile
 
 
 class RepoFiles(Protocol):
@@ -97,17 +99,28 @@ class RepoCommit:
     The commit is None for a repo that is still to be made: it has no files.
     """
 
-    hub: Hub
+    hub: "Hub"
     repo_id: str
     commit: str | None
 
     @classmethod
-    def open(cls, hub: Hub, reference: Reference) -> "RepoCommit":
-        """Resolve a reference's revision, once.
+    def open(
+        cls, reference: Reference, command: str, *, token: str | None = None, cache_dir: Path | None = None
+    ) -> "RepoCommit":
+        """Connect to the Hub and resolve a reference's revision, once.
+
+        Args:
+            reference: the repo, and which state of it.
+            command: what is being done, for the user agent.
+            token: instead of the environment's or the stored one.
+            cache_dir: huggingface_hub's cache.
 
         Raises:
             NotFoundError: no such repo or revision.
         """
+        from metta_hub.hub import Hub  # only here: work on local files does without huggingface_hub
+
+        hub = Hub(command, token=token, cache_dir=cache_dir)
         return cls(hub, reference.repo_id, hub.resolve(reference.repo_id, reference.revision))
 
     @property
@@ -116,7 +129,7 @@ class RepoCommit:
         return f"{self.repo_id}@{str(self.commit)[:7]}"
 
     @cached_property
-    def tree(self) -> Mapping[str, RemoteFile]:
+    def tree(self) -> Mapping[str, "RemoteFile"]:
         """Every file as the Hub knows it."""
         return self.hub.tree(self.repo_id, self.commit) if self.commit else {}
 

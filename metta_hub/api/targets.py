@@ -1,25 +1,22 @@
 """What a command is about: PATH or REF."""
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from metta_hub import names
+from metta_hub.api.report import Report, silent
 from metta_hub.errors import BadReferenceError, NotFoundError, UsageError
 from metta_hub.names import Reference
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Exactly one of a local path and a reference; `note` is worth telling when the text could have meant both."""
-
-    path: Path | None
-    reference: Reference | None
-    note: str = ""
-
-
-def parse(text: str, *, revision: str | None = None) -> Target:
+def parse(text: str, *, revision: str | None = None, report: Report = silent) -> Path | Reference:
     """Decide what a text means: `hf://` is the Hub, an existing path is local, anything else is the Hub.
+
+    Args:
+        text: what the user typed.
+        revision: from an option; a local path has none.
+        report: told when the text could have meant both.
 
     Raises:
         UsageError: a revision is given twice, or for a local path; or the text is neither path nor reference.
@@ -29,10 +26,12 @@ def parse(text: str, *, revision: str | None = None) -> Target:
     if not text.startswith(names.SCHEME) and path.exists():
         if revision is not None:
             raise UsageError(f"{text} is a local path, and those have no revision.", hint=f"hf://{text} is the repo")
-        return Target(path, None, _ambiguity(text))
+        if note := _ambiguity(text):
+            report("note", note)
+        return path
     if _looks_like_path(text):
         raise not_there(path)
-    return Target(None, reference(text, revision=revision, or_path=path))
+    return reference(text, revision=revision, or_path=path)
 
 
 def reference(text: str, *, revision: str | None = None, or_path: Path | None = None) -> Reference:

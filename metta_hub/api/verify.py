@@ -1,8 +1,9 @@
 """verify: do files, hashes, mirror and metadata agree, tensor by tensor? Everything is read and hashed anew."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from metta_hub import formats, history
@@ -14,9 +15,8 @@ from metta_hub.api.report import Report, count, silent
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.errors import MettaHubError
 from metta_hub.formats import repo as repo_format
-from metta_hub.hub import Hub
 from metta_hub.index import Entry
-from metta_hub.names import CARD, CONFIG, INDEX
+from metta_hub.names import CARD, CONFIG, INDEX, Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,38 +56,23 @@ def verify(
     Raises:
         NotFoundError: there is no such thing.
     """
-    hub = _LazyHub(token, cache_dir)
-    first = targets.parse(str(target), revision=revision)
-    if first.note:
-        report("note", first.note)
+    connect = partial(RepoCommit.open, command="verify", token=token, cache_dir=cache_dir)
+    found = targets.parse(str(target), revision=revision, report=report)
     if other is not None:
-        return _compare(_read(first, hub), _read(targets.parse(str(other)), hub))
-    if first.reference is not None:
-        repo = RepoCommit.open(hub.get(), first.reference)
-        return _verify_repo(repo, first.reference.selector)
-    assert first.path is not None  # noqa: S101  (a target is one of the two)
-    if repo_format.sniff(first.path):
-        return _verify_repo(RepoFolder(first.path), None)
-    return _verify_file(first.path)
+        second = targets.parse(str(other), report=report)
+        return _compare(_read(found, connect), _read(second, connect))
+    if isinstance(found, Reference):
+        return _verify_repo(connect(found), found.selector)
+    if repo_format.sniff(found):
+        return _verify_repo(RepoFolder(found), None)
+    return _verify_file(found)
 
 
-class _LazyHub:
-    """A connection that is made when it is needed: a local check needs none."""
-
-    def __init__(self, token: str | None, cache_dir: Path | None) -> None:
-        self._token = token
-        self._cache_dir = cache_dir
-
-    def get(self) -> Hub:
-        return Hub("verify", token=self._token, cache_dir=self._cache_dir)
-
-
-def _read(target: targets.Target, hub: _LazyHub) -> Checkpoint:
-    if target.path is not None:
-        return formats.read(target.path)
-    assert target.reference is not None  # noqa: S101  (a target is one of the two)
-    repo = RepoCommit.open(hub.get(), target.reference)
-    return fetch(repo, history.select(repo.index, target.reference.selector).entry)
+def _read(target: Path | Reference, connect: Callable[[Reference], RepoCommit]) -> Checkpoint:
+    if isinstance(target, Path):
+        return formats.read(target)
+    repo = connect(target)
+    return fetch(repo, history.select(repo.index, target.selector).entry)
 
 
 def _compare(one: Checkpoint, other: Checkpoint) -> Verified:

@@ -57,6 +57,21 @@ def test_without_torch_from_pretrained_says_what_to_install():
     assert done.stdout.strip() == said
 
 
+def test_looking_at_local_files_does_without_the_hubs_client():
+    done = run(
+        """
+        import sys, metta_hub
+        source = sys.argv[1]
+        metta_hub.inspect(source)
+        metta_hub.list_checkpoints(source)
+        assert metta_hub.verify(source).ok and metta_hub.verify(source, source).ok
+        print("huggingface_hub" in sys.modules)
+        """,
+        DATA / "run" / "model_000140.pt",
+    )
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_the_command_line_imports_nothing_heavy_before_it_must():
     done = run(
         """

@@ -78,6 +78,14 @@ def _object_of(test: Callable[[JSON], bool]) -> Callable[[JSON], bool]:
     return lambda value: isinstance(value, dict) and all(map(test, value.values()))
 
 
+def _are_groups(value: JSON) -> bool:
+    """Groups of two names or more, and no name twice."""
+    if not isinstance(value, list) or not all(isinstance(group, list) and len(group) > 1 for group in value):
+        return False
+    names = [name for group in value if isinstance(group, list) for name in group]
+    return all(isinstance(name, str) for name in names) and len(set(map(str, names))) == len(names)
+
+
 _SHAPES: Mapping[str, Callable[[JSON], bool]] = {
     "added": _list_of(_is_text),
     "assumed": _list_of(_is_text),
@@ -87,7 +95,7 @@ _SHAPES: Mapping[str, Callable[[JSON], bool]] = {
     "original_name": _is_text,
     "redactions": _list_of(_is_redaction),
     "repairs": _list_of(_is_repair),
-    "tied": _list_of(_list_of(_is_text)),
+    "tied": _are_groups,
     "unknown": _list_of(_is_text),
     "weights": _is_file,
 }

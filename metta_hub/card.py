@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, StrictUndefined, TemplateError
+from jinja2 import Environment, StrictUndefined
 
 from metta_hub.checkpoint import Checkpoint, TensorInfo
 from metta_hub.errors import FileError, NotFoundError
@@ -109,8 +109,8 @@ def render(
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
     try:
         rendered = environment.from_string(text).render(facts)
-    except TemplateError as error:
-        raise FileError(template, f"the template cannot be filled in: {error}") from error
+    except Exception as error:  # a template computes: any error of Python's may come out of it
+        raise FileError(template, f"the template cannot be filled in: {_one_line(error)}") from error
     return re.sub(r"\n{3,}", "\n\n", rendered).strip() + "\n"
 
 
@@ -137,7 +137,8 @@ def as_code(value: object) -> str:
 
 
 def _one_line(value: object) -> str:
-    return " ".join(str(value).split())
+    line = " ".join(str(value).split())
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
@@ -168,8 +169,9 @@ def _facts(
         "actions": [as_text(action) for action in _strings(values.get("action_names"))[:MAX_ROWS]],
         "checkpoints": _checkpoint_rows(index),
         "files": [{"path": as_text(f.path), "size": f"{f.size:,}", "sha256": f.sha256} for f in files],
-        "tied": [[as_code(name) for name in group] for group in weights.tied],
-        "tensors": [_tensor_row(tensor) for tensor in weights.tensors[:MAX_ROWS]],
+        # By name: the order of a mirror is not that of its `.pt`, and the card must not show which was read.
+        "tied": [[as_code(name) for name in group] for group in sorted(map(sorted, weights.tied))],
+        "tensors": [_tensor_row(weights.by_name[name]) for name in sorted(weights.by_name)[:MAX_ROWS]],
         "tensor_count": len(weights.tensors),
         "parameters": f"{weights.parameters:,}",
         "notes": [as_text(note) for note in notes],

@@ -11,7 +11,7 @@
     │   │   ├── NotPlainError       globals: a pickle that would run or build something
     │   │   └── ChecksumError       member: recorded and actual checksums differ
     │   └── SourceChangedError      a file changed while we worked on it
-    ├── MetadataError               pointer, reason
+    ├── MetadataError               pointer, reason, path
     ├── SecretError                 pointer, kind: what must not be published
     ├── HubError                    repo_id, status
     │   ├── HubUnreachableError     endpoint
@@ -114,10 +114,11 @@ class SourceChangedError(FileError):
 class MetadataError(MettaHubError):
     """Metadata cannot be what they say they are."""
 
-    def __init__(self, pointer: str, reason: str, *, hint: str = "") -> None:
-        super().__init__(f"metadata {pointer or '/'}: {reason}.", hint=hint)
+    def __init__(self, pointer: str, reason: str, *, path: Path | str = "", hint: str = "") -> None:
+        super().__init__(f"{f'{path}: ' if path else ''}metadata {pointer or '/'}: {reason}.", hint=hint)
         self.pointer = pointer
         self.reason = reason
+        self.path = path
 
 
 class SecretError(MettaHubError):

@@ -215,6 +215,9 @@ def _entry(value: JSON, at: str, root: JSON) -> Entry:
     if not isinstance(published_at, str) or not _INSTANT.fullmatch(published_at):
         raise MetadataError(f"{at}/published_at", "is no time")
     files = _files(value.get("files"), f"{at}/files", _paths(name, root=name == root))
+    weights = {names.ROOT_WEIGHTS, names.weights_file(name)} & files.keys()
+    if names.metadata_file(name) not in files or len(weights) != 1:
+        raise MetadataError(f"{at}/files", "lacks the metadata or the weights")
     entry = entry_of(name, Metadata(value), parameters=parameters, files=files, published_at=published_at)
     run_name = value.get("run_name")
     return replace(entry, run_name=run_name if isinstance(run_name, str) else None)

@@ -103,10 +103,13 @@ def parse(data: bytes, path: Path | str) -> Metadata:
         MetadataError: a key twice in one object, nesting deeper than 64, an impossible number, one of the required
             four is no number, or a later metta_hub wrote it.
     """
-    value, repairs = strict_json.loads(data, path)
-    if not isinstance(value, dict):
-        raise FormatError(path, "not metadata: the JSON is no object")
-    return _clean(value, repairs)
+    try:
+        value, repairs = strict_json.loads(data, path)
+        if not isinstance(value, dict):
+            raise FormatError(path, "not metadata: the JSON is no object")
+        return _clean(value, repairs)
+    except MetadataError as error:
+        raise MetadataError(error.pointer, error.reason, path=path, hint=error.hint) from None
 
 
 def from_values(values: Mapping[str, object]) -> Metadata:

@@ -7,7 +7,7 @@ A reference is `[hf://]org/name[@revision][:selector]`. A selector says which ch
 import re
 from dataclasses import dataclass
 
-from metta_hub.errors import BadNameError, BadReferenceError
+from metta_hub.errors import BadNameError, BadReferenceError, UsageError
 
 SCHEME = "hf://"
 #: Names that mean something else where a checkpoint's name could stand.
@@ -73,6 +73,17 @@ def parse_reference(text: str) -> Reference:
             raise BadReferenceError(text, f"'{part}' cannot be part of a repo id", hint=hint)
     namespace = parts[0] if len(parts) == 2 else ""  # noqa: PLR2004
     return Reference(namespace, parts[-1], revision or None, _checked_selector(text, selector) if colon else None)
+
+
+def check_ref(text: str, what: str) -> str:
+    """Return a name that git takes for a new branch or tag.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not _REVISION.fullmatch(text) or text.endswith((".lock", ".")) or "/." in text or text.startswith("."):
+        raise UsageError(f"'{text}' cannot be the name of a {what}.", hint="letters, digits, '.', '_', '-' and '/'")
+    return text
 
 
 def _checked_selector(text: str, selector: str) -> str:

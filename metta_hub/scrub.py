@@ -56,7 +56,7 @@ _FULL_NAME = rf"(?:{_NAME}(?:\x20{_NAME}){{1,3}}(?=[\\/])|{_NAME})"
 # In front of a path: `file:`, whose host goes too; a one-letter option (`-I/home/...`); or no word at all.
 _FILE = rf"(?P<file>[Ff][Ii][Ll][Ee](?::|%3[Aa])(?:{_SLASH}{{2}})?)(?:(?<=//)[\w.-]{{1,64}})?"
 _LEAD = rf"(?:{_FILE}|(?P<option>(?<!\S)-[A-Za-z])|(?<![\w.~%/\\-]))"
-_MOUNT = rf"(?:{_SLASH}(?:export|var|usr|nfs|mnt|System/Volumes/Data))?"
+_MOUNT = rf"(?:{_SLASH}(?:export|var|usr|nfs|mnt|cluster|gpfs|lustre|private|data|scratch|System/Volumes/Data))?"
 _DRIVE = rf"(?:{_SLASH}(?:(?:mnt|cygdrive){_SLASH})?[A-Za-z]|{_SLASH}?[A-Za-z](?::|%3[Aa]))"
 _PART = r"[^\\/\s\"':<>|]{1,64}"
 _SHARE = rf"\\{{2,4}}{_PART}\\{{1,2}}(?:{_PART}\\{{1,2}})?"
@@ -88,9 +88,10 @@ def _secret(kind: str, shape: str) -> Secret:
 
 #: What stops a publication: a prefix that the issuer uses for nothing else, and enough characters behind it.
 SECRETS = (
-    _secret("a Hugging Face token", r"(?:hf|api_org)_[A-Za-z0-9]{30}"),
-    _secret("a GitHub token", r"gh[opsur]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22}"),
-    _secret("a GitLab token", r"glpat-[A-Za-z0-9_-]{20}"),
+    # These stand out wherever they are, glued to a word or behind an escape (`%3Dhf_...`) too.
+    Secret("a Hugging Face token", re.compile(r"(?:hf|api_org)_[A-Za-z0-9]{30}")),
+    Secret("a GitHub token", re.compile(r"gh[opsur]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22}")),
+    Secret("a GitLab token", re.compile(r"glpat-[A-Za-z0-9_-]{20}")),
     _secret("an API key", r"sk-(?:(?:proj|svcacct|admin|ant|or)-[A-Za-z0-9_-]{20}|[A-Za-z0-9]{20})"),
     _secret("an AWS access key", r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
     _secret("a Slack token", r"xox[abeoprs]-[A-Za-z0-9-]{10}"),

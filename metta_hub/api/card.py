@@ -5,9 +5,9 @@ from pathlib import Path
 from metta_hub import card as cards
 from metta_hub import formats, history
 from metta_hub import index as index_file
-from metta_hub.api import judging, targets
+from metta_hub.api import front, judging, targets
 from metta_hub.api.describe import describe
-from metta_hub.api.remote import RepoCommit, RepoFiles, RepoFolder
+from metta_hub.api.remote import RepoCommit, RepoFolder
 from metta_hub.api.report import Report, silent
 from metta_hub.card import CardFile
 from metta_hub.checkpoint import Checkpoint
@@ -43,19 +43,22 @@ def card(
     """
     found = targets.parse(str(target), revision=revision, report=report)
     if isinstance(found, Reference):
+        targets.refuse_selector(found, "the card is that of the repo")
         repo = RepoCommit.open(found, "card", token=token, cache_dir=cache_dir)
-        return _of_repo(repo, found.repo_id, template, license)
+        root = describe(repo, history.select(repo.index, None).entry)
+        text = front.card_of(root, repo, repo.index, template=template, license_id=license)
+        return text.content.decode(errors="replace")
     if repo_format.sniff(found):
-        return _of_repo(RepoFolder(found), found.name, template, license)
+        return _of_folder(RepoFolder(found), template, license)
     return _of_checkpoint(judging.judge(formats.read(found)).checkpoint, template, license)
 
 
-def _of_repo(repo: RepoFiles, repo_id: str, template: str, license_id: str | None) -> str:
+def _of_folder(repo: RepoFolder, template: str, license_id: str | None) -> str:
     entry = history.select(repo.index, None).entry
     files = [CardFile(path, file.size, file.sha256) for path, file in sorted(entry.files.items())]
     return cards.render(
         describe(repo, entry),
-        repo_id=repo_id,
+        repo_id=repo.path.resolve().name,
         index=repo.index,
         files=files,
         template=template,

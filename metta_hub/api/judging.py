@@ -6,7 +6,8 @@ from pathlib import Path
 
 from metta_hub import metadata, scrub, strict_json
 from metta_hub.checkpoint import Checkpoint
-from metta_hub.errors import FormatError
+from metta_hub.containers import torch_zip
+from metta_hub.errors import FormatError, SecretError
 from metta_hub.formats import files
 from metta_hub.metadata import JSON, Metadata
 from metta_hub.scrub import Redaction
@@ -56,6 +57,8 @@ def judge(
             f"{source.origin.unused_bytes:,} bytes of its storages belong to no tensor, and would be published unseen",
             hint="--no-pt publishes the tensors alone",
         )
+    if pt and source.origin.pt is not None:
+        _check_pickle(source.origin.pt)
     known = _completed(source.metadata, settings, metadata_file)
     uri = known.values.get("uri")
     published = {**known.values, "uri": f"file://{source.name}.pt"}
@@ -86,11 +89,27 @@ def _check_names(source: Checkpoint) -> None:
     scrub.check_text(source.name, "the checkpoint's name")
     for tensor in source.weights.tensors:
         scrub.check_text(tensor.name, "a tensor's name")
+        if scrub.scrub_text(tensor.name)[1]:
+            raise SecretError("a tensor's name", "a home path", hint="rename the tensor in the state dict")
+
+
+def _check_pickle(pt: Path) -> None:
+    """What else a `.pt` says: the name of its archive, and the state dict's own metadata.
+
+    Raises:
+        SecretError: something looks like a credential, in bytes that must stay as they are.
+    """
+    looked = torch_zip.look(pt)
+    try:
+        scrub.check_text(looked.root, "the name of its archive")
+        scrub.check_text(looked.pickle.decode("latin-1"), "the pickle of the .pt")
+    except SecretError as error:
+        raise SecretError(error.pointer, error.kind, hint="--no-pt publishes the tensors alone") from None
 
 
 def _block(source: Checkpoint, known: Metadata, redactions: Sequence[Redaction]) -> dict[str, JSON]:
     facts: dict[str, JSON] = {"redactions": [asdict(redaction) for redaction in redactions]}
-    facts["tied"] = [list(group) for group in source.weights.tied]
+    facts["tied"] = [list(group) for group in sorted(map(sorted, source.weights.tied))]
     stem = source.origin.path.stem
     if source.origin.path.is_file() and stem != source.name:
         facts["original_name"] = stem

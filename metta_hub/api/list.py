@@ -9,7 +9,7 @@ from metta_hub import index as index_file
 from metta_hub.api import targets
 from metta_hub.api.remote import RepoCommit, RepoFolder
 from metta_hub.api.report import Report, silent
-from metta_hub.errors import NotFoundError
+from metta_hub.errors import MettaHubError, NotFoundError
 from metta_hub.formats import pair
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Entry, FileRecord, Index
@@ -63,15 +63,16 @@ def list_checkpoints(
     """
     found = targets.parse(str(target), revision=revision, report=report)
     if isinstance(found, Path):
-        index = _index_of(found)
+        index = _index_of(found, report)
     else:
+        targets.refuse_selector(found, "list shows all of them")
         index = RepoCommit.open(found, "list", token=token, cache_dir=cache_dir).index
     if sort is not None:
         history.select(index, f"best={sort}")  # says which metrics there are when this is none
     return tuple(_listed(entry, index) for entry in history.ranked(index.entries, sort))
 
 
-def _index_of(path: Path) -> Index:
+def _index_of(path: Path, report: Report) -> Index:
     if repo_format.sniff(path):
         return RepoFolder(path).index
     folder = path if path.is_dir() else path.parent
@@ -82,7 +83,13 @@ def _index_of(path: Path) -> Index:
             f"{folder} holds no pair (NAME.pt with NAME.json).",
             hint="metta-hub inspect FILE looks into one file",
         )
-    return Index(None, tuple(_entry_of(pt) for pt in pairs))
+    entries = []
+    for pt in pairs:
+        try:
+            entries.append(_entry_of(pt))
+        except (MettaHubError, OSError) as error:
+            report("warning", f"{pt.name} is left out: {error}")
+    return Index(None, tuple(entries))
 
 
 def _entry_of(pt: Path) -> Entry:

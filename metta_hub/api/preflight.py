@@ -1,12 +1,15 @@
 """What must hold before any work is done for a publication: who, where, and with what right."""
 
+import re
 from dataclasses import dataclass
 
+from metta_hub import names
 from metta_hub.errors import ConflictError, HubAccessError, NotFoundError, UsageError
 from metta_hub.hub import Account, Hub, RepoInfo
 from metta_hub.names import Reference
 
 MAIN = "main"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,15 +17,13 @@ class Wish:
     """Where an author wants to publish.
 
     Attributes:
-        reference: the repo; a bare name is the author's own.
-        revision: the branch; None means `main`.
+        reference: the repo, a bare name being the author's own, and the branch; no revision means `main`.
         private: the visibility; None means as it is, or the Hub's default for a new repo.
         create_pr: propose, rather than publish.
         tag: a tag to make; None means none.
     """
 
     reference: Reference
-    revision: str | None
     private: bool | None
     create_pr: bool
     tag: str | None
@@ -51,30 +52,48 @@ def check(hub: Hub, wish: Wish) -> Place:
     Raises:
         HubAccessError: no token, or one without the right; names its source.
         ConflictError: the repo has the other visibility, or the tag is taken.
-        UsageError: a selector where a repo is meant.
+        UsageError: a selector where a repo is meant, or a name that no branch or tag can have.
     """
-    if wish.reference.selector:
-        raise UsageError(
-            f"'{wish.reference}' names one checkpoint of a repo; push needs a repo.",
-            hint=f"metta-hub push PATH {wish.reference.repo_id}",
-        )
+    branch = _check_names(wish)
     account = hub.account()
     repo_id = wish.reference.repo_id if wish.reference.namespace else f"{account.name}/{wish.reference.repo}"
     repo = hub.repo(repo_id)
-    branch = wish.revision or wish.reference.revision or MAIN
     if repo is None:
         _check_new(hub, repo_id, account, wish)
         return Place(repo_id, None, branch, branch_exists=branch == MAIN)
     if not wish.create_pr:
         hub.require_write(repo.repo_id, account)
     _check_visibility(repo, wish.private)
-    branches, tags = hub.branches(repo.repo_id) if wish.tag or branch != MAIN else (frozenset({MAIN}), frozenset())
-    if wish.tag in tags:
-        raise ConflictError(
-            str(wish.tag), f"{repo.repo_id} has the tag '{wish.tag}' already.", hint="choose another --tag"
+    return Place(repo.repo_id, repo, branch, branch_exists=_check_refs(hub, repo, branch, wish.tag))
+
+
+def _check_names(wish: Wish) -> str:
+    """The branch that is meant."""
+    if wish.reference.selector:
+        raise UsageError(
+            f"'{wish.reference}' names one checkpoint of a repo; push needs a repo.",
+            hint=f"metta-hub push PATH {wish.reference.repo_id}",
         )
-    exists = branch in branches or branch.startswith("refs/pr/")
-    return Place(repo.repo_id, repo, branch, branch_exists=exists)
+    if wish.tag is not None:
+        names.check_ref(wish.tag, "tag")
+    branch = wish.reference.revision or MAIN
+    if _COMMIT.fullmatch(branch):
+        raise UsageError(f"'{branch}' is a commit, and those don't change.", hint="--revision takes a branch")
+    return names.check_ref(branch, "branch")
+
+
+def _check_refs(hub: Hub, repo: RepoInfo, branch: str, tag: str | None) -> bool:
+    """Whether the branch is there; a tag must not be."""
+    if tag is None and branch == MAIN:
+        return True
+    branches, tags = hub.branches(repo.repo_id)
+    if tag in tags:
+        raise ConflictError(str(tag), f"{repo.repo_id} has the tag '{tag}' already.", hint="choose another --tag")
+    if branch in tags and branch not in branches:
+        raise ConflictError(
+            branch, f"'{branch}' is a tag of {repo.repo_id}, and those don't move.", hint="name a branch"
+        )
+    return branch in branches or branch.startswith("refs/pr/")
 
 
 def _check_new(hub: Hub, repo_id: str, account: Account, wish: Wish) -> None:

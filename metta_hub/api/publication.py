@@ -1,12 +1,13 @@
 """What one publication changes in a repo: decided from the repo's state at one commit, before anything is sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from metta_hub import card, history, metadata, names, scrub
+from metta_hub import history, metadata, names
 from metta_hub import index as index_file
+from metta_hub.api import front
 from metta_hub.api.describe import describe
 from metta_hub.api.judging import Publishable
 from metta_hub.api.materials import Materials
@@ -50,7 +51,8 @@ class Publication:
         index: the index afterwards.
         files: every file of the checkpoint and of the repo's front, size and sha256 by path.
         replaced: a checkpoint of that name with other weights was there.
-        license_id: the licence on the card.
+        card: the card, as it will be.
+        license_id: the licence on it.
         warnings: sentences that the author should see.
     """
 
@@ -58,8 +60,9 @@ class Publication:
     index: Index
     files: Mapping[str, FileRecord]
     replaced: bool
+    card: str
     license_id: str | None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...]
 
 
 def plan(item: Publishable, materials: Materials, repo: RepoCommit, request: Request) -> Publication:
@@ -83,8 +86,8 @@ def plan(item: Publishable, materials: Materials, repo: RepoCommit, request: Req
     entry = next(one for one in index.entries if one.name == name)
 
     documents = {names.metadata_file(name): document, INDEX: index_file.dumps(index)}
-    front = _front(_root(item, document, repo, index), repo, index, documents[INDEX], request)
-    documents |= front.documents
+    visible = _front(_root(item, document, repo, index), repo, index, documents[INDEX], request)
+    documents |= visible.documents
     index_file.parse(documents[INDEX])  # what is published can be read: limits hold for both
     listed = {path: record for each in index.entries for path, record in each.files.items()}
     wanted = listed | {path: _record(content) for path, content in documents.items()}
@@ -99,8 +102,9 @@ def plan(item: Publishable, materials: Materials, repo: RepoCommit, request: Req
         index=index,
         files={path: wanted[path] for path in sorted({*entry.files, *documents})},
         replaced=replaced,
-        license_id=front.license_id,
-        warnings=(*warnings, *front.warnings),
+        card=visible.documents[CARD].decode(errors="replace"),
+        license_id=visible.license_id,
+        warnings=(*warnings, *visible.warnings),
     )
 
 
@@ -182,47 +186,17 @@ class _Front:
 
 def _front(root: Checkpoint, repo: RepoCommit, index: Index, index_bytes: bytes, request: Request) -> _Front:
     entry = history.select(index, None).entry
-    kept = _kept_card(repo)
-    license_id = card.license_of(kept.decode(errors="replace")) if kept else request.license_id or _license(repo)
-    text = kept or _card(root, repo, index, entry, license_id, request.template)
-    beside = {CARD: text, INDEX: index_bytes}
+    text = front.card_of(root, repo, index, template=request.template, license_id=request.license_id)
+    beside = {CARD: text.content, INDEX: index_bytes}
     if _ATTRIBUTES in repo.tree:
         beside[_ATTRIBUTES] = repo.document(_ATTRIBUTES)
     block = {key: value for key, value in root.metadata.block.items() if key != "weights"}
-    if kept:
+    if text.kept:
         block[repo_format.KEPT] = [CARD]
     listed = {**entry.files, **{path: _record(content) for path, content in beside.items()}}
     config = repo_format.config_document(root.metadata, name=entry.name, block=block, listed=listed)
     warning = f"{CARD} was edited on the Hub and is kept as it is; --license and --template do nothing to it."
-    return _Front({CARD: text, CONFIG: config}, license_id, (warning,) if kept else ())
-
-
-def _card(
-    root: Checkpoint, repo: RepoCommit, index: Index, entry: Entry, license_id: str | None, template: str
-) -> bytes:
-    listed = sorted(entry.files.items())
-    own = names.metadata_file(entry.name)
-    shown = [card.CardFile(path, record.size, record.sha256) for path, record in listed if path != own]
-    text = card.render(root, repo_id=repo.repo_id, index=index, files=shown, template=template, license_id=license_id)
-    scrub.check_text(text, "the card")
-    return text.encode()
-
-
-def _kept_card(repo: RepoCommit) -> bytes | None:
-    """The repo's card when somebody else wrote or edited it: then it stays as it is, now and later."""
-    if CARD not in repo.tree:
-        return None
-    content = repo.document(CARD)
-    try:
-        config = repo_format.parse_config(repo.document(CONFIG))
-    except NotFoundError:
-        return content
-    ours = CARD not in config.kept and config.files.get(CARD) == _record(content)
-    return None if ours else content
-
-
-def _license(repo: RepoCommit) -> str | None:
-    return card.license_of(repo.document(CARD).decode(errors="replace")) if CARD in repo.tree else None
+    return _Front({CARD: text.content, CONFIG: config}, text.license_id, (warning,) if text.kept else ())
 
 
 # --- the changes --------------------------------------------------------------------------------------------------

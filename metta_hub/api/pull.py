@@ -9,10 +9,11 @@ from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, silent
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.containers import copying
+from metta_hub.containers.copying import Written
 from metta_hub.errors import ChecksumError
 from metta_hub.formats import pair
 from metta_hub.formats import repo as repo_format
-from metta_hub.index import Entry
+from metta_hub.index import Entry, FileRecord
 
 DEFAULT_FOLDER = Path("checkpoints")
 
@@ -105,7 +106,13 @@ def fetch(repo: RepoCommit, entry: Entry) -> Checkpoint:
             raise ChecksumError(
                 f"{repo.label}/{path}",
                 path,
-                f"its sha256 is {written.sha256[:12]}…, the index says {record.sha256[:12]}…",
+                _difference(written, record),
                 hint=f"metta-hub verify {repo.repo_id}@{str(repo.commit)[:7]}",
             )
     return repo_format.read(folder, entry.name)
+
+
+def _difference(written: Written, record: FileRecord) -> str:
+    if written.size != record.size:
+        return f"it has {written.size:,} bytes, the index says {record.size:,}"
+    return f"its sha256 is {written.sha256[:12]}…, the index says {record.sha256[:12]}…"

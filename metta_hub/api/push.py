@@ -14,7 +14,7 @@ from metta_hub.api.publication import Publication, Request
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, count, megabytes, silent
 from metta_hub.checkpoint import FileState
-from metta_hub.errors import ParentMovedError, SourceChangedError
+from metta_hub.errors import HubError, MettaHubError, ParentMovedError, SourceChangedError
 from metta_hub.hub import Committed, Hub
 from metta_hub.scrub import Redaction
 
@@ -116,13 +116,13 @@ def push(
     Raises:
         MettaHubError: nothing was published; every reason has a class of its own in `metta_hub.errors`.
     """
-    reference = targets.reference(repo)
+    reference = targets.reference(repo, revision=revision)
     options = {"--commit-message": commit_message, "--commit-description": commit_description, "--license": license}
     for option, text in (options | {"--tag": tag, "--revision": revision}).items():
         scrub.check_text(text or "", option)
     item = _look(Path(path), settings, metadata_file, report, pt=pt)
     hub = Hub("push", publishing=True, token=token, cache_dir=cache_dir)
-    wish = Wish(reference, revision, private, create_pr, tag)
+    wish = Wish(reference, private, create_pr, tag)
     place = preflight.check(hub, wish)
     with tempfile.TemporaryDirectory(prefix="metta-hub-") as folder:
         job = _Job(
@@ -130,8 +130,8 @@ def push(
             wish=wish,
             item=item,
             request=Request(promote=promote, replace=replace, template=template, license_id=license),
-            message=commit_message or f"Publish {item.checkpoint.name}",
-            description=commit_description,
+            message=scrub.scrub_text(commit_message or f"Publish {item.checkpoint.name}")[0],
+            description=scrub.scrub_text(commit_description)[0],
             files=_Files(item, Path(folder), keep_pt=pt, report=report),
             report=report,
         )
@@ -153,9 +153,10 @@ class _Job:
 
 
 def _look(path: Path, settings: Sequence[str], metadata_file: Path | None, report: Report, *, pt: bool) -> Publishable:
+    path = path.expanduser()
     if not path.exists():
         raise targets.not_there(path)
-    source = formats.read(path.expanduser())
+    source = formats.read(path)
     known, weights = source.metadata.values, source.weights
     epoch = known.get("epoch")
     read = [
@@ -210,16 +211,27 @@ class _Files:
 
 def _rehearse(job: _Job, place: Place) -> Pushed:
     """Plan against the repo as it is, and stop there."""
+    planned = _plan_ahead(job, place)
     exists = place.repo is not None and place.branch_exists
     commit = job.hub.resolve(place.repo_id, place.branch) if exists else None
-    repo = RepoCommit(job.hub, place.repo_id, commit)
-    planned = publication.plan(job.item, job.files.for_repo(repo), repo, job.request)
     return _result(job, place, planned, created=place.repo is None, commit=None if planned.changes else commit)
+
+
+def _plan_ahead(job: _Job, place: Place) -> Publication:
+    """What would be published; a branch that is still to be made begins as `main` is."""
+    commit = None
+    if place.repo is not None:
+        commit = job.hub.resolve(place.repo_id, place.branch) if place.branch_exists else place.repo.commit
+    repo = RepoCommit(job.hub, place.repo_id, commit)
+    return publication.plan(job.item, job.files.for_repo(repo), repo, job.request)
 
 
 def _publish(job: _Job, place: Place) -> Pushed:
     """Plan and commit; when somebody else published meanwhile, look again and decide again."""
-    made = _make_place(job, place)
+    made = place
+    if place.repo is None or not place.branch_exists:
+        job.hub.check_card(_plan_ahead(job, place).card)  # nothing is made for what would be refused
+        made = _make_place(job, place)
     for left in reversed(range(TRIES)):
         repo = RepoCommit(job.hub, made.repo_id, job.hub.resolve(made.repo_id, made.branch))
         planned = publication.plan(job.item, job.files.for_repo(repo), repo, job.request)
@@ -241,7 +253,6 @@ def _publish(job: _Job, place: Place) -> Pushed:
 def _make_place(job: _Job, place: Place) -> Place:
     hub, repo = job.hub, place.repo
     if repo is None:
-        job.files.made()  # a repo is made only once there is something to put into it
         repo = hub.create(place.repo_id, private=job.wish.private)
     if not place.branch_exists:
         hub.create_branch(repo.repo_id, place.branch, repo.commit)
@@ -278,8 +289,16 @@ def _check_unchanged(item: Publishable) -> None:
 
 
 def _tag(job: _Job, place: Place, commit: str) -> None:
-    if job.wish.tag is not None:
-        job.hub.tag(place.repo_id, job.wish.tag, commit, job.message)
+    tag = job.wish.tag
+    if tag is None:
+        return
+    try:
+        job.hub.tag(place.repo_id, tag, commit, job.message)
+    except MettaHubError as error:
+        sentence = f"It is published in {place.repo_id} as {commit}, but the tag '{tag}' was not made: {error}"
+        raise HubError(
+            place.repo_id, sentence, hint=f"hf repos tag create {place.repo_id} {tag} --revision {commit}"
+        ) from error
 
 
 def _bytes_to_send(planned: Publication) -> int:

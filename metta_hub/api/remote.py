@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from metta_hub import index as index_file
 from metta_hub import names
+from metta_hub.containers import copying
 from metta_hub.errors import NotFoundError
 from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
@@ -146,13 +147,18 @@ class RepoCommit:
             NotFoundError: the repo was not published with metta-hub.
         """
         try:
-            return index_file.parse(self.document(names.INDEX))
+            return index_file.parse(self._index_document())
         except NotFoundError as error:
             raise NotFoundError(
                 self.repo_id,
                 f"{self.label} has no {names.INDEX}: it was not published with metta-hub.",
                 hint=f"hf download {self.repo_id}",
             ) from error
+
+    def _index_document(self) -> bytes:
+        """The index: checked against the tree where that is known, believed where it would cost a request."""
+        known = "tree" in self.__dict__
+        return self.document(names.INDEX) if known else files.read_document(self.fetch(names.INDEX))
 
     def index_if_any(self) -> Index:
         """The index, or an empty one for a repo without."""
@@ -165,7 +171,12 @@ class RepoCommit:
             NotFoundError: there is none at this commit.
             FormatError: it is too large to be what it should be.
         """
-        return files.read_document(self.fetch(path))
+        content = files.read_document(self.fetch(path))
+        known = self.tree.get(path)
+        written = copying.digest_bytes(content)
+        if known is None or known.holds(written.size, written.sha256, content):
+            return content
+        return files.read_document(self.fetch(path, anew=True))  # the copy in the cache is damaged
 
     def fetch(self, path: str, *, anew: bool = False) -> Path:
         """Download a file into the cache; `anew` replaces what lies there."""

@@ -25,7 +25,7 @@ def parse(text: str, *, revision: str | None = None, report: Report = silent) ->
     path = Path(text).expanduser()
     if not text.startswith(names.SCHEME) and path.exists():
         if revision is not None:
-            raise UsageError(f"{text} is a local path, and those have no revision.", hint=f"hf://{text} is the repo")
+            raise UsageError(f"{text} is a local path, and those have no revision.", hint="leave out --revision")
         if note := _ambiguity(text):
             report("note", note)
         return path
@@ -58,6 +58,18 @@ def reference(text: str, *, revision: str | None = None, or_path: Path | None = 
             hint="give one of them",
         )
     return replace(found, revision=revision)
+
+
+def refuse_selector(found: Reference, instead: str) -> None:
+    """For what is about a whole repo.
+
+    Raises:
+        UsageError: the reference names one checkpoint.
+    """
+    if found.selector:
+        whole = replace(found, selector=None)
+        sentence = f"'{found}' names one checkpoint of a repo, and a repo is meant."
+        raise UsageError(sentence, hint=f"{instead}: {whole}")
 
 
 def not_there(path: Path) -> NotFoundError:

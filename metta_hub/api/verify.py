@@ -97,6 +97,8 @@ def _verdict(made: Sequence[Check], tied: tuple[tuple[str, ...], ...]) -> Verifi
 
 def _verify_repo(repo: RepoFiles, selector: str | None) -> Verified:
     try:
+        if isinstance(repo, RepoCommit):
+            repo.fetch(INDEX, anew=True)  # what lies in the cache decides nothing here
         index = repo.index
     except MettaHubError as error:
         return _verdict([Check(INDEX, ok=False, detail=" ".join(str(error).split()))], ())

@@ -89,9 +89,6 @@ def main() -> None:
         if os.environ.get("HF_DEBUG"):
             raise
         sys.exit(_explain(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted.\n")
-        sys.exit(130)
 
 
 def _explain(error: Exception) -> int:

@@ -26,7 +26,7 @@ class Output:
         if verb == "warning":
             self.warn(text)
         elif not (self.quiet or self.as_json):
-            talk(f"  {verb:<7} {text}")
+            talk(f"  {verb:<7} {printable(text)}")
 
     def result(self, data: object, *, lines: Sequence[str], quiet: Sequence[str]) -> None:
         """The result: `data` as JSON, `lines` for people, or `quiet` for scripts."""
@@ -38,7 +38,8 @@ class Output:
 
     def warn(self, text: str, hint: str = "") -> None:
         """Something that the user should know; the work goes on."""
-        talk(f"{colored('Warning:', '33')} {text}{f'   Hint: {hint}' if hint and not self.quiet else ''}")
+        if not self.quiet:
+            talk(f"{colored('Warning:', '33')} {printable(text)}{f'   Hint: {hint}' if hint else ''}")
 
     def next(self, command: str) -> None:
         """What one would type next."""
@@ -47,9 +48,9 @@ class Output:
 
     def failure(self, error: BaseException, sentence: str, hint: str) -> None:
         """An error: a sentence and a hint on stderr; with --json also a value on stdout."""
-        talk(f"{colored('Error:', '31')} {sentence}")
+        talk(f"{colored('Error:', '31')} {printable(sentence)}")
         if hint and not self.quiet:
-            talk(f"Hint: {hint}")
+            talk(f"Hint: {printable(hint)}")
         if self.as_json:
             say(as_json({"error": {"type": type(error).__name__, "message": sentence, "hint": hint}}))
 

@@ -38,6 +38,8 @@ def _unknown(path: Path) -> FormatError:
             "the folder is not a copy of a published repo (no checkpoints/index.json)",
             hint=f"name one checkpoint in it; 'metta-hub list {path}' shows them",
         )
+    if not path.is_file():
+        return FormatError(path, "not a regular file")
     return FormatError(
         path,
         f"not a checkpoint that metta-hub reads (found: {containers.sniff(path)})",

@@ -14,7 +14,7 @@ from metta_hub import containers, metadata, names
 from metta_hub.checkpoint import Checkpoint, FileState, Origin
 from metta_hub.containers import copying, recipe, torch_zip
 from metta_hub.containers.copying import Written
-from metta_hub.errors import ConflictError, FormatError, MettaHubError
+from metta_hub.errors import ChecksumError, ConflictError, FormatError, MettaHubError
 from metta_hub.formats import files
 
 FORMAT = "pair"
@@ -105,6 +105,7 @@ def write(checkpoint: Checkpoint, folder: Path, *, block: Mapping[str, Any], for
 
     Raises:
         ConflictError: other content is there, and `force` was not given.
+        ChecksumError: the original `.pt` is not the one that the metadata name.
         NotPlainError: the recipe gives back a `.pt` that asks for more than tensors.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,6 +116,8 @@ def write(checkpoint: Checkpoint, folder: Path, *, block: Mapping[str, Any], for
     try:
         with files.owned(new_pt), files.owned(new_json) as document:
             weights, identical = _write_weights(checkpoint, new_pt)
+            if identical:
+                _check_recorded(checkpoint, target, weights)
             content = _document(checkpoint, target, weights, block)
             found = PairFiles(target, _json_of(target), weights, copying.digest_bytes(content), identical)
             if _same(found, content):
@@ -198,6 +201,17 @@ def _write_weights(checkpoint: Checkpoint, target: Path) -> tuple[Written, bool]
         torch_zip.read(target)  # a recipe is a stranger's: what it gives back is judged like any other `.pt`
         return restored, True
     return torch_zip.write(checkpoint.weights, target, archive_name=checkpoint.name), False
+
+
+def _check_recorded(checkpoint: Checkpoint, target: Path, written: Written) -> None:
+    """The author's own bytes are those that the metadata name, if they name any."""
+    recorded = checkpoint.metadata.block.get("weights")
+    if not isinstance(recorded, Mapping) or recorded.get("file") != target.name:
+        return
+    if (recorded.get("size"), recorded.get("sha256")) != (written.size, written.sha256):
+        raise ChecksumError(
+            checkpoint.origin.path, target.name, f"its {target.name} is not the file that its metadata name by sha256"
+        )
 
 
 def _document(checkpoint: Checkpoint, pt: Path, weights: Written, block: Mapping[str, Any]) -> bytes:

@@ -28,7 +28,7 @@ from metta_hub._version import __version__
 from metta_hub.errors import HubAccessError, HubError, NotFoundError, UsageError
 from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo, Upload
 from metta_hub.hub.quiet import bars, no_xet_warning
-from metta_hub.hub.refusals import FORBIDDEN, NOT_FOUND, Published, Question, explained
+from metta_hub.hub.refusals import BAD_REQUEST, FORBIDDEN, NOT_FOUND, Published, Question, explained
 
 LIBRARY = "metta_hub"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -53,7 +53,7 @@ class Hub:
         self._cache_dir = cache_dir
         self._agent = {"cmd": command}
         self.endpoint = constants.ENDPOINT
-        self._refuse_plain_http()
+        self._check_environment()
         self._api = HfApi(
             endpoint=self.endpoint,
             token=self._token or False,
@@ -62,8 +62,15 @@ class Hub:
             user_agent=self._agent,
         )
 
-    def _refuse_plain_http(self) -> None:
+    def _check_environment(self) -> None:
         parts = urlsplit(self.endpoint)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise UsageError(
+                f"HF_ENDPOINT is '{self.endpoint}', which is no http(s) address.", hint="unset HF_ENDPOINT"
+            )
+        if self._token and not self._token.isascii():
+            sentence = f"{self.token_source} holds characters that no token has."
+            raise UsageError(sentence[:1].upper() + sentence[1:], hint="hf auth login")
         if self._token and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
             raise UsageError(
                 f"{self.endpoint} is plain http, and a token would be sent over it for anyone to read.",
@@ -208,6 +215,27 @@ class Hub:
         )
 
     # --- publish ------------------------------------------------------------------------------------------------
+
+    def check_card(self, text: str) -> None:
+        """Have the Hub check a card's metadata, before anything is made for it.
+
+        Raises:
+            HubError: it would not be accepted; says why.
+        """
+        with self._asking(""):
+            answer = get_session().post(
+                f"{self.endpoint}/api/validate-yaml",
+                json={"content": text, "repoType": "model"},
+                headers=self._headers(),
+            )
+            errors = answer.json().get("errors", []) if answer.status_code == BAD_REQUEST else []
+            if not errors:
+                hf_raise_for_status(answer)
+        if errors:
+            said = "; ".join(str(error.get("message", error)) for error in errors)
+            raise HubError(
+                "", f"The Hub would not accept the card's metadata: {said}", hint="metta-hub card PATH shows it"
+            )
 
     def create(self, repo_id: str, *, private: bool | None) -> RepoInfo:
         """Make a model repo; `private=None` leaves its visibility to the Hub's default.

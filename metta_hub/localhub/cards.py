@@ -1,5 +1,6 @@
 """Cards: the YAML at the head of a README.md, what a Hub derives from it, and what it objects to."""
 
+import math
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -58,10 +59,15 @@ def _plain(value: object, budget: Iterator[int], depth: int) -> Any:  # noqa: AN
             return value.isoformat()
         case bool() | str():
             return value
-        case float() | int() if abs(value) < 2**63:  # no NaN, no infinity, no number of a thousand digits
+        case int() | float() if _is_json_number(value):
             return value
         case _:
             return None
+
+
+def _is_json_number(value: float) -> bool:
+    """No NaN, no infinity, no whole number of a thousand digits."""
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63
 
 
 def card_data(readme: bytes | None) -> dict[str, Any]:

@@ -39,6 +39,18 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
             hint="the metadata describe another network than the one that these weights are of",
         )
     module.load_state_dict(read_tensors(weights), strict=True, assign=True)
+    _refuse_empty(module)
+
+
+def _refuse_empty(module: nn.Module) -> None:
+    """A tensor that no weight filled holds nothing: buffers outside the state dict, built on the meta device."""
+    left = [name for name, tensor in [*module.named_parameters(), *module.named_buffers()] if tensor.is_meta]
+    if left:
+        raise WeightsMismatchError(
+            f"The policy has tensors that are not in its weights and were left empty: {_shortened(left)}.",
+            missing=left,
+            hint="let the builder make them on a real device",
+        )
 
 
 def read_tensors(weights: Weights) -> dict[str, torch.Tensor]:

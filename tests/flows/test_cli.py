@@ -88,7 +88,7 @@ def test_quiet_prints_one_value(cli, repo_id, tmp_path):
         (["pull", "org/nothing-here"], 1, "There is no repo org/nothing-here", "check the spelling"),
         (["inspect", "nothing at all"], 1, "neither a file or folder here nor a reference", ""),
         (["pull", "org/nav@main", "--revision", "v1"], 2, "names the revision 'main' already", "one of them"),
-        (["inspect", "run/model_000140.pt", "--revision", "v1"], 2, "local path", "hf://"),
+        (["inspect", "run/model_000140.pt", "--revision", "v1"], 2, "local path", "leave out"),
         (
             ["push", "hf://org/nav", "run/model_000140.pt"],
             2,

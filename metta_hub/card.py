@@ -6,6 +6,7 @@ and the YAML block is written by huggingface_hub's own card classes, never by st
 
 import html
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,8 @@ def render(
 def license_of(card: str) -> str | None:
     """The licence that a card names; None when it names none or has no readable metadata."""
     try:
-        found = ModelCard(card, ignore_metadata_errors=True).data.get("license")
+        with warnings.catch_warnings(action="ignore"):  # a card without metadata is nothing to warn of
+            found = ModelCard(card, ignore_metadata_errors=True).data.get("license")
     except Exception:  # noqa: BLE001  (a stranger's YAML: whatever it raises, there is no licence to keep)
         return None
     return found if isinstance(found, str) else None

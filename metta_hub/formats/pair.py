@@ -228,7 +228,7 @@ def _same(found: PairFiles, content: bytes) -> bool:
 
 
 def _refuse_other_content(found: PairFiles, *, force: bool) -> None:
-    there = [file.name for file in (found.pt, found.json) if file.exists()]
+    there = [file.name for file in (found.pt, found.json) if file.exists() or file.is_symlink()]
     if there and not force:
         raise ConflictError(
             str(found.pt),

@@ -231,6 +231,22 @@ def test_a_home_folder_is_expanded(monkeypatch, run, repo_id):
     assert metta_hub.push("~/model_000140.pt", repo_id).changed
 
 
+def test_closed_streams_are_no_error(run):
+    import subprocess
+    import sys
+
+    command = f"{sys.executable} -m metta_hub list {run} >&- 2>&-"
+    assert subprocess.run(command, shell=True, env=os.environ, check=False).returncode == 0
+
+
+def test_a_dangling_link_is_something_else_too(repo_id, tmp_path):
+    metta_hub.push(PT, repo_id)
+    (tmp_path / "model_000140.pt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(errors.ConflictError):
+        metta_hub.pull(repo_id, tmp_path)
+    assert (tmp_path / "model_000140.pt").is_symlink()
+
+
 def test_quiet_says_nothing_but_errors(cli, repo_id):
     assert cli("push", PT, repo_id, "-q").stderr == ""
 

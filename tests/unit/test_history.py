@@ -160,7 +160,8 @@ def test_a_strangers_index_is_refused(data, error, says):
 
 def test_names_that_differ_in_capitals_only_are_refused():
     twice = json.loads(dumps(index(entry("a"))))
-    twice["checkpoints"].append({**twice["checkpoints"][0], "name": "A", "files": {}})
+    files = {f"checkpoints/A.{suffix}": {"size": 1, "sha256": "0" * 64} for suffix in ("json", "safetensors")}
+    twice["checkpoints"].append({**twice["checkpoints"][0], "name": "A", "files": files})
     with pytest.raises(MetadataError, match="twice"):
         parse(json.dumps(twice).encode())
 

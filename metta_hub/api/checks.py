@@ -9,7 +9,7 @@ from metta_hub import index as index_file
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import count
 from metta_hub.checkpoint import Checkpoint, Weights
-from metta_hub.containers import copying, recipe, safetensors, torch_zip
+from metta_hub.containers import copying, recipe, safetensors, torch_file, torch_zip
 from metta_hub.containers.copying import Written
 from metta_hub.errors import FormatError, MettaHubError
 from metta_hub.formats import files
@@ -160,10 +160,10 @@ def _original(
         recorded = block.get("weights")
         if not isinstance(recorded, dict) or restored.sha256 != recorded.get("sha256"):
             raise FormatError(folder / kept, "it does not give back the .pt that the metadata name")
-        return torch_zip.read(scratch).weights
+        return torch_file.read(scratch).weights
     for place in (names.root_pt, names.stored_pt):
         if place(entry.name) in entry.files:
-            return torch_zip.read(folder / place(entry.name)).weights
+            return torch_file.read(folder / place(entry.name)).weights
     return None
 
 

@@ -3,7 +3,7 @@
 from metta_hub import metadata, names
 from metta_hub.api.remote import RepoFiles
 from metta_hub.checkpoint import Checkpoint, Findings, Origin, Weights
-from metta_hub.containers import recipe, safetensors, torch_zip
+from metta_hub.containers import recipe, safetensors, torch_file
 from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Entry
@@ -50,4 +50,4 @@ def _header(repo: RepoFiles, entry: Entry) -> Weights:
 
 def _findings(repo: RepoFiles, path: str) -> Findings:
     looked = recipe.look(files.read_document(repo.fetch(path)), path)
-    return torch_zip.judge_pickle(looked.pickle)
+    return torch_file.judge_pickle(looked.pickle, looked.container, path)

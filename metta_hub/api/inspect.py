@@ -10,7 +10,7 @@ from metta_hub.api.describe import describe
 from metta_hub.api.remote import RepoCommit, RepoFolder
 from metta_hub.api.report import Report, silent
 from metta_hub.checkpoint import Checkpoint, Findings
-from metta_hub.containers import torch_zip
+from metta_hub.containers import torch_file
 from metta_hub.errors import NotPlainError
 from metta_hub.formats import repo as repo_format
 from metta_hub.metadata import JSON
@@ -120,7 +120,7 @@ def _inspected(checkpoint: Checkpoint) -> Inspected:
 
 def _not_plain(path: Path) -> Inspected:
     """A file that asks for more than tensors: say what it asks for."""
-    looked = torch_zip.look(path)
+    looked = torch_file.look(path)
     return Inspected(
         name=path.stem,
         format="not plain",

@@ -8,7 +8,7 @@ from pathlib import Path
 from metta_hub import metadata, names
 from metta_hub.api.remote import RepoCommit
 from metta_hub.checkpoint import Checkpoint
-from metta_hub.containers import copying, recipe, safetensors, torch_zip
+from metta_hub.containers import copying, recipe, safetensors, torch_file
 from metta_hub.containers.copying import Written
 from metta_hub.errors import FormatError
 from metta_hub.formats import files
@@ -62,7 +62,7 @@ def make(checkpoint: Checkpoint, folder: Path, *, keep_pt: bool) -> Materials:
         return Materials(records, contents, written, f"{name}.safetensors", proof)
     records[names.root_pt(name)] = _record(original)
     contents[names.root_pt(name)] = pt
-    rest = recipe.make(torch_zip.read(pt), original)
+    rest = recipe.make(torch_file.read(pt), original)
     if recipe.worthwhile(len(rest), original.size):
         records[names.recipe_file(name)] = _record(copying.digest_bytes(rest))
         contents[names.recipe_file(name)] = rest

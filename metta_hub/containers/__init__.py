@@ -1,7 +1,8 @@
 """Bytes on disk <-> the table of weights, without torch.
 
-`torch_zip` and `safetensors` read and write containers; `recipe` keeps what a `.pt` has besides its tensors;
-`copying` moves the bytes; `pickles` is the inert unpickler. `sniff` says which container a file is.
+`torch_zip` and `safetensors` read and write containers, `torch_legacy` reads one, `torch_file` is whichever of torch's
+two a file is; `recipe` keeps what a `.pt` has besides its tensors; `copying` moves the bytes; `pickles` is the inert
+unpickler. `sniff` says which container a file is.
 """
 
 import re
@@ -13,7 +14,8 @@ _LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 #: The first member of a PyTorch zip: a folder, and one of the names that torch.save gives.
 _TORCH_MEMBER = re.compile(rb"[^/]+/(data\.pkl|data/|version|byteorder|\.format_version|\.storage_alignment|\.data/)")
 
-_HEAD = 512
+#: First bytes that tell.
+HEAD = 512
 
 
 def sniff(path: Path) -> str:
@@ -26,12 +28,16 @@ def sniff(path: Path) -> str:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        return kind(file.read(HEAD), path.stat().st_size)
+
+
+def kind(head: bytes, size: int) -> str:
+    """What a file of so many bytes is; the words are those of `sniff`."""
     if head.startswith(b"PK\3\4"):
         name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         return "torch zip" if _TORCH_MEMBER.match(name) else "zip"
     if head.startswith(_LEGACY_MAGIC):
         return "torch legacy"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8:
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
         return "safetensors"
     return "pickle" if re.match(rb"\x80[\x02-\x05]", head) else "unknown"

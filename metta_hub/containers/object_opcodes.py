@@ -12,6 +12,9 @@ from metta_hub.containers.value_opcodes import take_line
 #: Most sets: an empty one takes 216 bytes of memory for one byte of pickle.
 MAX_SETS = 100_000
 
+#: Most elements of lists that calls are given, all together: a copy of each list is kept.
+MAX_COPIED = 4_000_000
+
 #: Integers at or beyond this can be chosen so that they all hash alike, which makes a dict quadratic.
 _MAX_HASHED_INT = 1 << 60
 
@@ -224,10 +227,20 @@ def _stack_global(machine: Machine, position: int) -> int:
     return position
 
 
+def _as_it_is(machine: Machine, values: list[object]) -> tuple[list[object]]:
+    """A call's only argument, a list: what the pickle appends to it afterwards, the call did not see."""
+    machine.copied += len(values)
+    if machine.copied > MAX_COPIED:
+        raise Refused(f"its calls are given lists of more than {MAX_COPIED:,} elements")
+    return (values.copy(),)
+
+
 @_opcode(b"R")
 def _reduce(machine: Machine, position: int) -> int:
     stack = machine.stack
     args = stack.pop()
+    if type(args) is tuple and len(args) == 1 and type(args[0]) is list:
+        args = _as_it_is(machine, args[0])
     stack[-1] = Record(stack[-1], args)
     return position
 

@@ -21,9 +21,9 @@ from struct import Struct
 from typing import NamedTuple
 
 from metta_hub.checkpoint import Weights
-from metta_hub.containers import copying, zips
+from metta_hub.containers import copying, torch_file
 from metta_hub.containers.blocks import Files, Part, Range, Written
-from metta_hub.containers.torch_zip import TorchZip
+from metta_hub.containers.torch_file import TorchFile
 from metta_hub.errors import ChecksumError, FormatError
 
 _HEAD = Struct("<8sQQ32s")
@@ -56,13 +56,15 @@ class Recipe:
         sha256: of the `.pt`, hexadecimal.
         segments: what it consists of.
         literals: its bytes that are not tensor bytes.
-        pickle: its data.pkl, which is among them.
+        container: which of torch's two the `.pt` is.
+        pickle: the one of its tensors, which is among the literals.
     """
 
     size: int
     sha256: str
     segments: tuple[_Segment, ...] = field(repr=False)
     literals: bytes = field(repr=False)
+    container: str
     pickle: bytes = field(repr=False)
 
 
@@ -74,7 +76,7 @@ def worthwhile(size: int, pt_size: int) -> bool:
 # --- making ---
 
 
-def make(found: TorchZip, original: Written) -> bytes:
+def make(found: TorchFile, original: Written) -> bytes:
     """Make the recipe of a plain `.pt`.
 
     Args:
@@ -105,7 +107,7 @@ def make(found: TorchZip, original: Written) -> bytes:
     return head + bz2.compress(bytes(body))
 
 
-def _segments(found: TorchZip) -> list[_Segment]:
+def _segments(found: TorchFile) -> list[_Segment]:
     """Cut the file into values of contiguous tensors, and the rest."""
     weights = found.weights
     stretches = sorted(
@@ -155,7 +157,7 @@ def look(recipe: bytes, path: Path | str) -> Recipe:
         raise FormatError(path, f"its segments do not add up to the {size:,} bytes of its .pt")
     if sum(segment.size for segment in segments if segment.name is None) != len(literals):
         raise FormatError(path, "its literal bytes are not as many as its segments name")
-    return Recipe(size, sha256, segments, literals, _pickle(segments, literals, size, path))
+    return Recipe(size, sha256, segments, literals, *_pickle(segments, literals, size, path))
 
 
 def _unpack(recipe: bytes, path: Path | str) -> tuple[int, str, bytes, bytes]:
@@ -202,8 +204,8 @@ def _segment(item: object, path: Path | str) -> _Segment:
     raise FormatError(path, "its list of segments is damaged")
 
 
-def _pickle(segments: tuple[_Segment, ...], literals: bytes, size: int, path: Path | str) -> bytes:
-    """data.pkl of the `.pt`: found as in the `.pt` itself, for all that its zip says lies in literal bytes."""
+def _pickle(segments: tuple[_Segment, ...], literals: bytes, size: int, path: Path | str) -> tuple[str, bytes]:
+    """Container and pickle: found as in the `.pt` itself, for all that it says of itself lies in literal bytes."""
     starts: list[int] = []
     places: list[tuple[int, int]] = []
     taken = 0
@@ -221,11 +223,7 @@ def _pickle(segments: tuple[_Segment, ...], literals: bytes, size: int, path: Pa
         begin += offset - starts[index]
         return literals[begin : min(end, begin + count)]
 
-    archive = zips.look(read, size, path)
-    found = [member for member in archive.members if member.name.endswith("/data.pkl")]
-    if len(found) != 1:
-        raise FormatError(path, "the .pt that it describes holds no data.pkl")
-    return zips.read_member(read, archive, found[0], path)
+    return torch_file.pickle_in(read, size, path)
 
 
 # --- giving the .pt back ---

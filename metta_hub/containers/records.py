@@ -113,9 +113,10 @@ class Machine:
         position: the offset of the opcode that ran last.
         repeated: the first key set twice in one dict, as text.
         sets: how many sets were made.
+        copied: elements of lists that calls were given.
     """
 
-    __slots__ = ("below", "data", "globals", "memo", "persistent", "position", "repeated", "sets", "stack")
+    __slots__ = ("below", "copied", "data", "globals", "memo", "persistent", "position", "repeated", "sets", "stack")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -127,6 +128,7 @@ class Machine:
         self.position = 0
         self.repeated: str | None = None
         self.sets = 0
+        self.copied = 0
 
     def finished(self) -> bool:
         """Whether STOP may stand here: one value, no open mark."""

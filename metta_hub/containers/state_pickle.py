@@ -1,62 +1,30 @@
 """The pickle of a state dict, as torch.save writes it: judged, read, and written.
 
 `read` takes the records that `pickles.parse` made. It knows the few names that a plain state dict needs; what is not
-spelled as torch spells it is not plain, and is not interpreted. Source: torch 2.13, `torch._utils._rebuild_*`,
-`torch.Tensor._reduce_ex_internal` and `torch.serialization._save`.
+spelled as torch spells it is not plain, and is not interpreted; `plain` has the names. Source: torch 2.13,
+`torch._utils._rebuild_*`, `torch.Tensor._reduce_ex_internal`, `torch.serialization._save` and `_legacy_save`.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from metta_hub.checkpoint import TensorInfo
-from metta_hub.containers.dtypes import BY_STORAGE, BY_TORCH, DTYPES, Dtype
+from metta_hub.containers.dtypes import BY_STORAGE, BY_TORCH, Dtype
 from metta_hub.containers.pickles import Persistent, Pickled, Record
-from metta_hub.errors import FormatError
-
-_ORDERED_DICT = "collections.OrderedDict"
-_PARAMETER = "torch._utils._rebuild_parameter"
-_TENSOR = "torch._utils._rebuild_tensor"
-_TENSOR_V2 = "torch._utils._rebuild_tensor_v2"
-_TENSOR_V3 = "torch._utils._rebuild_tensor_v3"
-_UNTYPED = frozenset({"torch.storage.UntypedStorage", "torch.UntypedStorage"})
-
-#: Every name that a plain pickle may ask for.
-PLAIN_GLOBALS = frozenset(
-    {
-        _ORDERED_DICT,
-        _PARAMETER,
-        _TENSOR,
-        _TENSOR_V2,
-        _TENSOR_V3,
-        *_UNTYPED,
-        *(f"torch.{dtype.storage}" for dtype in DTYPES if dtype.storage),
-        *(f"torch.{dtype.torch}" for dtype in DTYPES),
-    }
+from metta_hub.containers.plain import (
+    ORDERED_DICT,
+    PARAMETER,
+    TENSOR,
+    TENSOR_V2,
+    TENSOR_V3,
+    UNTYPED,
+    NotPlain,
+    judge_globals,
 )
-
-#: What torch saves and safetensors has no place for, by a name that gives it away.
-_WITHOUT_COUNTERPART: Mapping[str, str] = {
-    "torch.ComplexDoubleStorage": "complex128 tensors",
-    "torch.QInt8Storage": "quantized tensors",
-    "torch.QInt32Storage": "quantized tensors",
-    "torch.QUInt8Storage": "quantized tensors",
-    "torch.QUInt4x2Storage": "quantized tensors",
-    "torch.QUInt2x4Storage": "quantized tensors",
-    "torch._utils._rebuild_qtensor": "quantized tensors",
-    "torch.per_tensor_affine": "quantized tensors",
-    "torch.per_channel_affine": "quantized tensors",
-    "torch.per_channel_affine_float_qparams": "quantized tensors",
-    "torch._utils._rebuild_sparse_tensor": "sparse tensors",
-    "torch._utils._rebuild_sparse_csr_tensor": "sparse tensors",
-    "torch._utils._rebuild_nested_tensor": "nested tensors",
-    "torch._utils._rebuild_meta_tensor_no_storage": "meta tensors, which have no values",
-    "torch._utils._rebuild_wrapper_subclass": "tensors of a class of their own",
-    "torch._utils._rebuild_from_type_v2": "tensors of a class of their own, or with attributes",
-    "torch._utils._rebuild_parameter_with_state": "parameters with attributes",
-}
+from metta_hub.errors import FormatError
 
 #: Most dimensions that torch allows, and the largest number in a shape, stride or offset.
 _MAX_DIMENSIONS = 64
@@ -66,10 +34,6 @@ _MAX_NUMBER = (1 << 63) - 1
 _MAX_METADATA_DEPTH = 8
 
 
-class NotPlain(Exception):  # noqa: N818 - never leaves the package: it becomes Findings or a NotPlainError
-    """A pickle holds more than tensors; the message says what."""
-
-
 @dataclass(frozen=True, slots=True)
 class StateDict:
     """What the pickle of a plain state dict says; nothing of it has been compared with a file yet.
@@ -77,31 +41,29 @@ class StateDict:
     Attributes:
         tensors: in the order of the dict.
         storages: the bytes that it claims for each storage that a tensor looks into.
+        counts: the elements that it claims for each of them.
     """
 
     tensors: tuple[TensorInfo, ...]
     storages: Mapping[str, int]
+    counts: Mapping[str, int]
 
 
-def judge_globals(names: Sequence[str]) -> str:
-    """Why these names are not those of a plain pickle; empty when they are."""
-    foreign = sorted((name for name in names if name not in PLAIN_GLOBALS), key=_is_common)
-    if not foreign:
-        return ""
-    kinds = sorted({_WITHOUT_COUNTERPART[name] for name in foreign if name in _WITHOUT_COUNTERPART})
-    if kinds and all(name in _WITHOUT_COUNTERPART for name in foreign):
-        return f"it holds {' and '.join(kinds)}, which safetensors has no place for"
-    shown = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")  # noqa: PLR2004
-    return f"its pickle asks for {shown}"
+class _Place(NamedTuple):
+    """The storage of a tensor, or the part of it that is the tensor's: key, first byte, bytes."""
+
+    key: str
+    start: int
+    size: int
 
 
-def _is_common(name: str) -> bool:
-    """Whether a name says little about the pickle that asks for it: others are shown first."""
-    return name.startswith(("__builtin__.", "builtins.", "_codecs.", "collections.", "numpy.", "torch."))
-
-
-def read(pickled: Pickled, path: Path | str) -> StateDict:
+def read(pickled: Pickled, path: Path | str, *, legacy: bool = False) -> StateDict:
     """Read the tensors of a plain state dict.
+
+    Args:
+        pickled: the records of its pickle.
+        path: the file, for errors.
+        legacy: whether storages are named as in the stream of before 1.6, where one may be a part of another.
 
     Raises:
         NotPlain: it holds anything else.
@@ -112,17 +74,19 @@ def read(pickled: Pickled, path: Path | str) -> StateDict:
         raise NotPlain(reason)
     if pickled.repeated is not None:
         raise FormatError(path, f"its pickle sets '{pickled.repeated}' twice")
-    return _Reader(pickled, path).read()
+    return _Reader(pickled, path, legacy=legacy).read()
 
 
 class _Reader:
     """Reads one pickle. Globals are told apart by identity: a pickle has one object for each."""
 
-    def __init__(self, pickled: Pickled, path: Path | str) -> None:
+    def __init__(self, pickled: Pickled, path: Path | str, *, legacy: bool) -> None:
         self._root = pickled.root
         self._path = path
+        self._id_length = 6 if legacy else 5
+        self._views: dict[str, tuple[str, _Place]] = {}
         self._names = {id(name): str(name) for name in pickled.globals}
-        self._storages: dict[str, tuple[str, int]] = {}
+        self._storages: dict[str, tuple[str, int, int]] = {}
         self._kinds: dict[tuple[int, int], tuple[str, Dtype, int]] = {}
 
     def read(self) -> StateDict:
@@ -133,7 +97,12 @@ class _Reader:
             "".join(tensor.name for tensor in tensors).encode()
         except UnicodeEncodeError:
             raise FormatError(self._path, "a name of a tensor is not text") from None
-        return StateDict(tensors, {key: size for key, (_, size) in self._storages.items()})
+        if not self._views.keys().isdisjoint(self._storages):
+            raise FormatError(self._path, "its pickle gives a storage and a part of one the same key")
+        claims = self._storages.items()
+        return StateDict(
+            tensors, {key: size for key, (_, size, _) in claims}, {key: count for key, (*_, count) in claims}
+        )
 
     def _entries(self) -> Iterator[tuple[str, Record]]:
         root = self._root
@@ -141,7 +110,7 @@ class _Reader:
         if type(root) is dict:
             pairs = root.items()
         elif type(root) is Record and self._is_ordered_dict(root):
-            pairs = root.pairs
+            pairs = _pairs(root)
             self._check_state(root)
         else:
             raise NotPlain(f"it holds {_describe(root)}, not a dict of tensors")
@@ -157,8 +126,8 @@ class _Reader:
 
     def _is_ordered_dict(self, record: Record) -> bool:
         return (
-            self._names.get(id(record.callable)) == _ORDERED_DICT
-            and record.args == ()
+            self._names.get(id(record.callable)) == ORDERED_DICT
+            and (record.args == () or _listed(record.args) is not None)
             and not record.kwargs
             and not record.items
         )
@@ -184,7 +153,7 @@ class _Reader:
         if type(value) is dict:
             pairs: Iterable[tuple[object, object]] = value.items()
         elif type(value) is Record and self._is_ordered_dict(value) and not value.states:
-            pairs = value.pairs
+            pairs = _pairs(value)
         else:
             return False
         return depth > 0 and all(type(key) is str and self._is_plain_data(item, seen, depth - 1) for key, item in pairs)
@@ -193,19 +162,20 @@ class _Reader:
 
     def _tensor(self, name: str, record: Record) -> TensorInfo:
         made_by = self._names.get(id(record.callable))
-        if made_by == _PARAMETER:
+        if made_by == PARAMETER:
             record = self._inside_parameter(name, record)
             made_by = self._names.get(id(record.callable))
         args = _arguments(made_by, record.args)
         if args is None or record.items or record.pairs or record.states:
-            raise NotPlain(f"its entry '{name}' is not a tensor as torch saves one")
+            what = ", but a dict" if self._is_ordered_dict(record) else ""
+            raise NotPlain(f"its entry '{name}' is not a tensor as torch saves one{what}")
         storage, offset, shape, stride, grad, hooks, kind, marks = args
         if type(grad) is not bool or not (hooks is None or self._is_empty(hooks)):
             raise NotPlain(f"the tensor '{name}' has hooks")
         if marks is not None:
             _check_marks(name, marks)
-        key, dtype, size = self._storage(name, storage, kind)
-        return _info(name, dtype, (key, size), (offset, shape, stride), self._path)
+        place, dtype = self._storage(name, storage, kind)
+        return _info(name, dtype, place, (offset, shape, stride), self._path)
 
     def _inside_parameter(self, name: str, record: Record) -> Record:
         args = record.args
@@ -214,24 +184,40 @@ class _Reader:
         raise NotPlain(f"the parameter '{name}' is not one as torch saves it")
 
     def _is_empty(self, hooks: object) -> bool:
-        return type(hooks) is Record and not hooks.pairs and not hooks.states and self._is_ordered_dict(hooks)
+        if type(hooks) is not Record or hooks.pairs or hooks.states or not self._is_ordered_dict(hooks):
+            return False
+        return not hooks.args or not _listed(hooks.args)
 
-    def _storage(self, name: str, value: object, kind: object) -> tuple[str, Dtype, int]:
-        """Key, dtype and bytes of a tensor's storage."""
+    def _storage(self, name: str, value: object, kind: object) -> tuple[_Place, Dtype]:
+        """Where a tensor may lie, and its dtype."""
         pid = value.pid if type(value) is Persistent else None
-        if type(pid) is not tuple or len(pid) != 5 or pid[0] != "storage":  # noqa: PLR2004
+        if type(pid) is not tuple or len(pid) != self._id_length or pid[0] != "storage":
             raise NotPlain(f"the tensor '{name}' does not lie in a storage as torch saves one")
-        _, class_, key, device, count = pid
+        _, class_, key, device, count, *view = pid
         if type(key) is not str or type(device) is not str or not _is_size(count):
             raise NotPlain(f"the tensor '{name}' does not lie in a storage as torch saves one")
         found = self._kinds.get((id(class_), id(kind)))
         if found is None:
             found = self._kinds[id(class_), id(kind)] = self._kind(name, class_, kind)
         class_name, dtype, itemsize = found
-        claim = class_name, count * itemsize
+        claim = class_name, count * itemsize, count
         if self._storages.setdefault(key, claim) != claim:
             raise FormatError(self._path, f"its pickle describes the storage '{key}' in two ways")
-        return key, dtype, count * itemsize
+        whole = _Place(key, 0, count * itemsize)
+        return (whole if view in ([], [None]) else self._view(name, view[0], whole, found)), dtype
+
+    def _view(self, name: str, view: object, whole: _Place, kind: tuple[str, Dtype, int]) -> _Place:
+        """A part of a storage, as PyTorch up to 0.3 names one: its own key, offset and elements."""
+        class_name, _, itemsize = kind
+        if type(view) is not tuple or list(map(type, view)) != [str, int, int] or not all(map(_is_size, view[1:])):
+            raise NotPlain(f"the tensor '{name}' does not lie in a storage as torch saves one")
+        key, offset, count = view
+        part = _Place(whole.key, offset * itemsize, count * itemsize)
+        if part.start + part.size > whole.size:
+            raise FormatError(self._path, f"the tensor '{name}' lies in a part that reaches beyond its storage")
+        if self._views.setdefault(key, (class_name, part)) != (class_name, part):
+            raise FormatError(self._path, f"its pickle describes the storage '{key}' in two ways")
+        return part
 
     def _kind(self, name: str, class_: object, kind: object) -> tuple[str, Dtype, int]:
         """Class of a storage, dtype of a tensor in it, and bytes of what the storage counts."""
@@ -241,21 +227,35 @@ class _Reader:
             itemsize = dtype.itemsize if dtype else 0
         else:
             dtype = BY_TORCH.get((self._name(kind) or "").removeprefix("torch."))
-            itemsize = 1 if class_name in _UNTYPED else 0
+            itemsize = 1 if class_name in UNTYPED else 0
         if dtype is None or not itemsize:
             raise NotPlain(f"the tensor '{name}' has a dtype that safetensors has no place for")
         return class_name.rpartition(".")[2], dtype, itemsize
+
+
+def _listed(args: object) -> list[list[object]] | None:
+    """The pairs that Python 2 gives an OrderedDict as its argument, a list of lists; None if it is none."""
+    listed = args[0] if type(args) is tuple and len(args) == 1 else None
+    if type(listed) is list and all(type(pair) is list and len(pair) == 2 for pair in listed):  # noqa: PLR2004 - key, value
+        return listed
+    return None
+
+
+def _pairs(record: Record) -> Iterator[tuple[object, object]]:
+    """The keys and values of an OrderedDict."""
+    yield from ((key, value) for key, value in _listed(record.args) or ())
+    yield from record.pairs
 
 
 def _arguments(made_by: str | None, args: object) -> tuple[object, ...] | None:
     """Storage, offset, shape, stride, requires_grad, hooks, dtype and marks of a tensor; None if it is none."""
     if type(args) is not tuple:
         return None
-    if made_by == _TENSOR_V2 and len(args) in {6, 7}:
+    if made_by == TENSOR_V2 and len(args) in {6, 7}:
         return (*args[:6], None, args[6] if args[6:] else None)
-    if made_by == _TENSOR_V3 and len(args) in {7, 8}:
+    if made_by == TENSOR_V3 and len(args) in {7, 8}:
         return (*args, None)[:8]
-    if made_by == _TENSOR and len(args) == 4:  # noqa: PLR2004 - storage, offset, shape, stride
+    if made_by == TENSOR and len(args) == 4:  # noqa: PLR2004 - storage, offset, shape, stride
         return (*args, False, None, None, None)
     return None
 
@@ -282,12 +282,9 @@ def _describe(value: object) -> str:
     return "None" if value is None else words.get(type(value), f"a {type(value).__name__}")
 
 
-def _info(
-    name: str, dtype: Dtype, storage: tuple[str, int], place: tuple[object, object, object], path: Path | str
-) -> TensorInfo:
+def _info(name: str, dtype: Dtype, place: _Place, claim: tuple[object, object, object], path: Path | str) -> TensorInfo:
     """A tensor, once what it claims is possible: it must lie within its storage."""
-    key, storage_size = storage
-    offset, shape, stride = place
+    offset, shape, stride = claim
     if not (_is_size(offset) and _are_sizes(shape, stride)):
         raise FormatError(path, f"the tensor '{name}' has a shape, stride or offset that no tensor can have")
     sizes: tuple[int, ...] = shape  # type: ignore[assignment]  # as `_are_sizes` has found
@@ -299,9 +296,9 @@ def _info(
         last += (size - 1) * step
     if count == 0:
         start = 0
-    elif start + (last + 1) * dtype.itemsize > storage_size:
-        raise FormatError(path, f"the tensor '{name}' reaches beyond its storage of {storage_size:,} bytes")
-    info = TensorInfo(name, dtype.name, sizes, steps, key, start)
+    elif start + (last + 1) * dtype.itemsize > place.size:
+        raise FormatError(path, f"the tensor '{name}' reaches beyond its storage of {place.size:,} bytes")
+    info = TensorInfo(name, dtype.name, sizes, steps, place.key, place.start + start)
     return _unpacked(info, dtype) if dtype.packed > 1 else info
 
 

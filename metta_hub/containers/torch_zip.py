@@ -7,21 +7,24 @@ plain one. Writing is in `torch_zip_writer`.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
-from metta_hub.checkpoint import Findings, Storage, TensorInfo, Weights
-from metta_hub.containers import copying, pickles, state_pickle, strided, zips
+from metta_hub.checkpoint import Findings, Storage, Weights
+from metta_hub.containers import copying, pickles, state_pickle, torch_table, zips
 from metta_hub.containers.pickles import Pickled
-from metta_hub.containers.state_pickle import NotPlain, StateDict
+from metta_hub.containers.plain import NotPlain, judge_globals
+from metta_hub.containers.state_pickle import StateDict
+from metta_hub.containers.torch_table import TorchFile
 from metta_hub.containers.torch_zip_writer import write
 from metta_hub.containers.zip_records import Member
 from metta_hub.containers.zips import Archive, Read
-from metta_hub.errors import FormatError, NotPlainError
+from metta_hub.errors import FormatError
 
-__all__ = ["CONTAINER", "TorchZip", "check_sums", "judge_pickle", "look", "read", "write"]
+__all__ = ["CONTAINER", "TorchZip", "check_sums", "judge_pickle", "look", "object_pickle", "read", "write"]
 
 #: What `containers.sniff` and `Origin.container` call these files.
 CONTAINER = "torch zip"
@@ -36,75 +39,23 @@ _SMALL_MEMBERS: Mapping[str, re.Pattern[bytes]] = {
 }
 _SMALL_SIZE = 64
 
-#: Modules of Metta's classes, in the pickles of its records.
-_METTA = ("metta.", "agent.")
-
 _STORAGE = re.compile(r"data/(\d{1,20})")
-
-#: A view that repeats its values takes more bytes in safetensors than here. Beyond this many times the size of the
-#: file, and this many bytes, it is taken for an attack.
-_MAX_GROWTH = 16
-_FREE_GROWTH = 64 << 20
 
 
 @dataclass(frozen=True)
-class TorchZip:
+class TorchZip(TorchFile):
     """A PyTorch zip that was looked at.
 
     Attributes:
-        path: the file.
-        size: its bytes.
         root: the folder that its members share.
         archive: its members.
-        pickle: the bytes of data.pkl.
-        findings: what the pickle asks for, and whether the whole file is plain.
-        devices: where its storages were when it was saved, sorted: "cpu", "cuda:0".
         byteorder: "little", "big", or "" when it doesn't say.
-        unused_bytes: bytes of storages that no tensor uses; 0 when it is not plain.
     """
 
-    path: Path
-    size: int
+    container: ClassVar[str] = CONTAINER
     root: str
     archive: Archive
-    pickle: bytes = field(repr=False)
-    findings: Findings
-    devices: tuple[str, ...]
     byteorder: str
-    unused_bytes: int
-    table: Weights | None = field(repr=False)
-
-    @property
-    def weights(self) -> Weights:
-        """The tensors.
-
-        Raises:
-            NotPlainError: the file is not plain.
-        """
-        if self.table is None:
-            record = any(name.startswith(_METTA) for name in self.findings.globals)
-            hint = (
-                "a whole pickled object; reading those ('metta-hub migrate') is not in this version" if record else ""
-            )
-            raise NotPlainError(self.path, self.findings.reason, globals_=self.findings.globals, hint=hint)
-        return self.table
-
-    @property
-    def root_object(self) -> object:
-        """What the pickle holds, as inert records (`pickles`): for files that are not plain."""
-        return pickles.parse(self.pickle, self.path).root
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Sentences that a user should see."""
-        found = []
-        elsewhere = [device for device in self.devices if device != "cpu"]
-        if elsewhere:
-            where = ", ".join(elsewhere)
-            found.append(f"Saved on {where}: elsewhere it loads only with map_location.")
-        if self.unused_bytes:
-            found.append(f"{self.unused_bytes:,} bytes of its storages belong to no tensor.")
-        return tuple(found)
 
 
 def look(path: Path) -> TorchZip:
@@ -154,7 +105,7 @@ def _look(read: Read, size: int, path: Path) -> TorchZip:
         archive=archive,
         pickle=pickle,
         findings=Findings(pickled.names, plain=not reason, reason=reason),
-        devices=_devices(pickled),
+        devices=torch_table.devices(pickled),
         byteorder=byteorder,
         unused_bytes=unused,
         table=table,
@@ -174,6 +125,22 @@ def judge_pickle(pickle: bytes, path: Path | str = "data.pkl") -> Findings:
     except NotPlain as refusal:
         return Findings(pickled.names, plain=False, reason=str(refusal))
     return Findings(pickled.names, plain=True)
+
+
+def object_pickle(read: Read, size: int, path: Path | str) -> bytes:
+    """The bytes of data.pkl.
+
+    Args:
+        read: gives bytes of the file; of the storages none are asked for.
+        size: of the file.
+        path: the file, for errors.
+
+    Raises:
+        FormatError: it is not a PyTorch zip, or damaged.
+    """
+    archive = zips.look(read, size, path)
+    _, members = _members(archive, path)
+    return zips.read_member(read, archive, members["data.pkl"], path)
 
 
 def check_sums(path: Path) -> None:
@@ -211,15 +178,6 @@ def _small(read: Read, archive: Archive, member: Member | None, path: Path | str
     return zips.read_member(read, archive, member, path)
 
 
-def _devices(pickled: Pickled) -> tuple[str, ...]:
-    found = set()
-    for reference in pickled.persistent:
-        match reference.pid:
-            case ("storage", _, _, str(device), *_):
-                found.add(device)
-    return tuple(sorted(found))
-
-
 # --- judging ---
 
 
@@ -236,7 +194,7 @@ def _judge_members(read: Read, archive: Archive, members: Mapping[str, Member], 
 
 
 def _judge_pickle(pickled: Pickled, pickle: bytes, byteorder: str) -> None:
-    reason = state_pickle.judge_globals(pickled.names)
+    reason = judge_globals(pickled.names)
     if reason:
         raise NotPlain(reason)
     if byteorder == "big":
@@ -260,36 +218,8 @@ def _build(state: StateDict, archive: Archive, members: Mapping[str, Member], pa
             raise FormatError(path, f"its pickle claims that the storage '{key}' has {claimed}")
         storages[key] = _stored(path, archive, member)
     stored = sum(member.size for name, member in members.items() if name.startswith("data/"))
-    used, written_out = _used(state.tensors, storages)
-    if written_out > _MAX_GROWTH * stored + _FREE_GROWTH:
-        raise FormatError(path, f"its tensors repeat {stored:,} bytes until they take {written_out:,}")
-    return Weights(state.tensors, storages), stored - used
+    return Weights(state.tensors, storages), stored - torch_table.used(state.tensors, storages, stored, path)
 
 
 def _stored(path: Path, archive: Archive, member: Member) -> Storage:
     return Storage(path, member.offset, member.size, member.crc32 if archive.checksummed else None)
-
-
-def _used(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage]) -> tuple[int, int]:
-    """Bytes of storages that at least one tensor uses, and bytes of all tensors when each is written out."""
-    whole: dict[str, int] = {}
-    partial: dict[str, list[TensorInfo]] = {}
-    written_out = 0
-    for tensor in tensors:
-        size = tensor.nbytes
-        written_out += size
-        if size == storages[tensor.storage].size and tensor.contiguous:
-            whole[tensor.storage] = size
-        else:
-            partial.setdefault(tensor.storage, []).append(tensor)
-    rest = sum(_union(of_storage) for key, of_storage in partial.items() if key not in whole)
-    return sum(whole.values()) + rest, written_out
-
-
-def _union(tensors: Sequence[TensorInfo]) -> int:
-    """Bytes of one storage that at least one of `tensors` uses."""
-    total = reached = 0
-    for start, stop in sorted(stretch for tensor in tensors for stretch in strided.stretches(tensor)):
-        total += max(0, stop - max(start, reached))
-        reached = max(reached, stop)
-    return total

@@ -12,13 +12,12 @@ from typing import Any
 
 from metta_hub import containers, metadata, names
 from metta_hub.checkpoint import Checkpoint, FileState, Origin
-from metta_hub.containers import copying, recipe, torch_zip
+from metta_hub.containers import copying, recipe, torch_file, torch_zip
 from metta_hub.containers.copying import Written
 from metta_hub.errors import ChecksumError, ConflictError, FormatError, MettaHubError
 from metta_hub.formats import files
 
 FORMAT = "pair"
-CONTAINER = "torch zip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ def sniff(path: Path) -> bool:
         return False
     pt, document = path.with_suffix(".pt"), path.with_suffix(".json")
     has_document = document.is_file() or bool(files.leftovers(document))
-    return has_document and pt.is_file() and containers.sniff(pt) == CONTAINER
+    return has_document and pt.is_file() and containers.sniff(pt) in torch_file.CONTAINERS
 
 
 def find(folder: Path) -> list[Path]:
@@ -64,7 +63,7 @@ def read(path: Path) -> Checkpoint:
     pt = path.with_suffix(".pt")
     document = _document_for(pt)
     sources = {file: FileState.of(file) for file in (pt, document)}
-    opened = torch_zip.read(pt)
+    opened = torch_file.read(pt)
     known = metadata.parse(files.read_document(document), document)
     _check_size(pt, known.block, sources[pt].size)
     return Checkpoint(
@@ -74,7 +73,7 @@ def read(path: Path) -> Checkpoint:
         origin=Origin(
             path=pt,
             format=FORMAT,
-            container=CONTAINER,
+            container=opened.container,
             sources=sources,
             findings=opened.findings,
             pt=pt,
@@ -198,7 +197,7 @@ def _write_weights(checkpoint: Checkpoint, target: Path) -> tuple[Written, bool]
         return copying.copy(origin.pt, target), True
     if origin.recipe is not None:
         restored = recipe.restore(files.read_document(origin.recipe), checkpoint.weights, target)
-        torch_zip.read(target)  # a recipe is a stranger's: what it gives back is judged like any other `.pt`
+        torch_file.read(target)  # a recipe is a stranger's: what it gives back is judged like any other `.pt`
         return restored, True
     return torch_zip.write(checkpoint.weights, target, archive_name=checkpoint.name), False
 

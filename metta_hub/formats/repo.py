@@ -13,8 +13,8 @@ from typing import Any
 
 from metta_hub import history, metadata, names, strict_json
 from metta_hub import index as index_file
-from metta_hub.checkpoint import Checkpoint, FileState, Origin, TensorInfo, Weights
-from metta_hub.containers import copying, safetensors, torch_zip
+from metta_hub.checkpoint import Checkpoint, FileState, Findings, Origin, TensorInfo, Weights
+from metta_hub.containers import copying, safetensors, torch_file
 from metta_hub.errors import FormatError, MettaHubError, NotFoundError
 from metta_hub.formats import files
 from metta_hub.index import Entry, FileRecord, Index
@@ -58,7 +58,7 @@ def read(path: Path, name: str | None = None) -> Checkpoint:
     for file in needed:
         if not (path / file).is_file():
             raise NotFoundError(file, f"{path} lacks {file}, which its index lists.")
-    weights, sources, findings = _read_weights(path, entry, known.block, pt)
+    container, weights, sources, findings = _read_weights(path, entry, known.block, pt)
     sources[document] = FileState.of(document)
     return Checkpoint(
         name=entry.name,
@@ -67,7 +67,7 @@ def read(path: Path, name: str | None = None) -> Checkpoint:
         origin=Origin(
             path=path,
             format=FORMAT,
-            container="torch zip" if pt else "safetensors",
+            container=container,
             sources=sources,
             findings=findings,
             pt=pt,
@@ -187,18 +187,18 @@ def _first_there(folder: Path, entry: Entry, places: Sequence[Any]) -> Path | No
 
 def _read_weights(
     folder: Path, entry: Entry, block: Mapping[str, Any], pt: Path | None
-) -> tuple[Weights, dict[Path, FileState], Any]:
+) -> tuple[str, Weights, dict[Path, FileState], Findings | None]:
     if pt is not None:
         sources = {pt: FileState.of(pt)}
-        opened = torch_zip.read(pt)
-        return opened.weights, sources, opened.findings
+        opened = torch_file.read(pt)
+        return opened.container, opened.weights, sources, opened.findings
     mirror = folder / weights_path(entry)
     sources = {mirror: FileState.of(mirror)}
     weights = safetensors.read(mirror)
     tied = tie_listed(weights, block)
     if tied.tied:
         _check_ties(weights, tied)
-    return tied, sources, None
+    return safetensors.CONTAINER, tied, sources, None
 
 
 def tie_listed(weights: Weights, block: Mapping[str, Any]) -> Weights:

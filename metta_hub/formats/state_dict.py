@@ -1,18 +1,17 @@
-"""A `.pt` that holds a plain state dict and has no metadata beside it."""
+"""A file of torch.save that holds a plain state dict and has no metadata beside it, whatever its name ends in."""
 
 from pathlib import Path
 
 from metta_hub import containers, metadata, names
 from metta_hub.checkpoint import Checkpoint, FileState, Origin
-from metta_hub.containers import torch_zip
+from metta_hub.containers import torch_file
 
 FORMAT = "state dict"
-CONTAINER = "torch zip"
 
 
 def sniff(path: Path) -> bool:
-    """Whether the path is a PyTorch zip."""
-    return path.is_file() and containers.sniff(path) == CONTAINER
+    """Whether torch.save wrote the file."""
+    return path.is_file() and containers.sniff(path) in torch_file.CONTAINERS
 
 
 def read(path: Path) -> Checkpoint:
@@ -22,7 +21,7 @@ def read(path: Path) -> Checkpoint:
         FormatError: it is damaged or not plain.
     """
     sources = {path: FileState.of(path)}
-    opened = torch_zip.read(path)
+    opened = torch_file.read(path)
     epoch = names.epoch_in(path.stem)
     return Checkpoint(
         name=names.checkpoint_name(path.stem),
@@ -31,7 +30,7 @@ def read(path: Path) -> Checkpoint:
         origin=Origin(
             path=path,
             format=FORMAT,
-            container=CONTAINER,
+            container=opened.container,
             sources=sources,
             findings=opened.findings,
             pt=path,

@@ -28,7 +28,8 @@ from containers.builders import (
     torch_file,
 )
 from metta_hub.checkpoint import Storage, TensorInfo, Weights
-from metta_hub.containers import copying, safetensors, state_pickle, torch_zip
+from metta_hub.containers import copying, safetensors, torch_zip
+from metta_hub.containers.plain import PLAIN_GLOBALS
 from metta_hub.errors import ChecksumError, FormatError, NotPlainError
 
 FOUR = struct.pack("<4f", 1, 2, 3, 4)
@@ -514,7 +515,7 @@ def test_new_dtypes_may_share_bytes(tmp_path):
 
 def test_names_of_plain_pickles_are_those_torch_allows():
     known = torch._weights_only_unpickler._get_allowed_globals()
-    spelled = state_pickle.PLAIN_GLOBALS - {"torch.UntypedStorage"}
+    spelled = PLAIN_GLOBALS - {"torch.UntypedStorage"}
     assert spelled <= set(known)
 
 

@@ -1,0 +1,122 @@
+"""What both containers of torch come to: a file that was looked at, and the table of weights in a plain one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from metta_hub.checkpoint import Findings, Storage, TensorInfo, Weights
+from metta_hub.containers import pickles, strided
+from metta_hub.containers.pickles import Pickled
+from metta_hub.errors import FormatError, NotPlainError
+
+#: Modules of Metta's classes, in the pickles of its records.
+_METTA = ("metta.", "agent.")
+
+#: A view that repeats its values takes more bytes in safetensors than here. Beyond this many times the size of the
+#: file, and this many bytes, it is taken for an attack.
+_MAX_GROWTH = 16
+_FREE_GROWTH = 64 << 20
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """A file of torch.save that was looked at.
+
+    Attributes:
+        container: what `containers.sniff` and `Origin.container` call such files.
+        path: the file.
+        size: its bytes.
+        pickle: the bytes of the pickle that names the tensors.
+        findings: what the pickle asks for, and whether the whole file is plain.
+        devices: where its storages were when it was saved, sorted: "cpu", "cuda:0".
+        unused_bytes: bytes of storages that no tensor uses; 0 when it is not plain.
+    """
+
+    container: ClassVar[str]
+    path: Path
+    size: int
+    pickle: bytes = field(repr=False)
+    findings: Findings
+    devices: tuple[str, ...]
+    unused_bytes: int
+    table: Weights | None = field(repr=False)
+
+    @property
+    def weights(self) -> Weights:
+        """The tensors.
+
+        Raises:
+            NotPlainError: the file is not plain.
+        """
+        if self.table is None:
+            record = any(name.startswith(_METTA) for name in self.findings.globals)
+            hint = (
+                "a whole pickled object; reading those ('metta-hub migrate') is not in this version" if record else ""
+            )
+            raise NotPlainError(self.path, self.findings.reason, globals_=self.findings.globals, hint=hint)
+        return self.table
+
+    @property
+    def root_object(self) -> object:
+        """What the pickle holds, as inert records (`pickles`): for files that are not plain."""
+        return pickles.parse(self.pickle, self.path).root
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences that a user should see."""
+        found = []
+        elsewhere = [device for device in self.devices if device != "cpu"]
+        if elsewhere:
+            where = ", ".join(elsewhere)
+            found.append(f"Saved on {where}: elsewhere it loads only with map_location.")
+        if self.unused_bytes:
+            found.append(f"{self.unused_bytes:,} bytes of its storages belong to no tensor.")
+        return tuple(found)
+
+
+def devices(pickled: Pickled) -> tuple[str, ...]:
+    """Where the storages were that a pickle speaks of, sorted."""
+    found = set()
+    for reference in pickled.persistent:
+        match reference.pid:
+            case ("storage", _, _, str(device), *_):
+                found.add(device)
+    return tuple(sorted(found))
+
+
+def used(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage], stored: int, path: Path | str) -> int:
+    """Bytes of storages that at least one tensor uses.
+
+    Raises:
+        FormatError: written out, the tensors would take many times the `stored` bytes of the file.
+    """
+    count, written_out = _used(tensors, storages)
+    if written_out > _MAX_GROWTH * stored + _FREE_GROWTH:
+        raise FormatError(path, f"its tensors repeat {stored:,} bytes until they take {written_out:,}")
+    return count
+
+
+def _used(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage]) -> tuple[int, int]:
+    """Bytes of storages that at least one tensor uses, and bytes of all tensors when each is written out."""
+    whole: dict[str, int] = {}
+    partial: dict[str, list[TensorInfo]] = {}
+    written_out = 0
+    for tensor in tensors:
+        size = tensor.nbytes
+        written_out += size
+        if size == storages[tensor.storage].size and tensor.contiguous:
+            whole[tensor.storage] = size
+        else:
+            partial.setdefault(tensor.storage, []).append(tensor)
+    rest = sum(_union(of_storage) for key, of_storage in partial.items() if key not in whole)
+    return sum(whole.values()) + rest, written_out
+
+
+def _union(tensors: Sequence[TensorInfo]) -> int:
+    """Bytes of one storage that at least one of `tensors` uses."""
+    total = reached = 0
+    for start, stop in sorted(stretch for tensor in tensors for stretch in strided.stretches(tensor)):
+        total += max(0, stop - max(start, reached))
+        reached = max(reached, stop)
+    return total

@@ -47,12 +47,14 @@ class Storage:
         offset: where the bytes start in it.
         size: how many bytes.
         crc32: the checksum that the file records for them; None when it records none.
+        deflated: how many bytes they take in the file, compressed; None when they stand there as they are.
     """
 
     path: Path
     offset: int
     size: int
     crc32: int | None = None
+    deflated: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

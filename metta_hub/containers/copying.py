@@ -5,12 +5,13 @@ of files. `blocks` has the machinery.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from metta_hub.checkpoint import Storage, TensorInfo, Weights
-from metta_hub.containers import strided
+from metta_hub.containers import inflating, strided
 from metta_hub.containers.blocks import BLOCK, Block, Checksum, Files, Output, Part, Range, Written, blocks_of
 
 __all__ = [
@@ -66,6 +67,8 @@ def tensor_parts(tensor: TensorInfo, storage: Storage) -> Iterable[Part]:
 
     A recorded checksum is compared on the way when the values are the whole storage.
     """
+    if storage.deflated is not None:
+        return inflating.values(tensor, storage)
     if not tensor.contiguous:
         return strided.gather(tensor, storage)
     size = tensor.nbytes
@@ -80,11 +83,15 @@ def verify(storages: Mapping[str, Storage]) -> None:
     Raises:
         ChecksumError: one differs.
     """
+    recorded = {key: storage for key, storage in storages.items() if storage.crc32 is not None}
     parts = [
         Range(storage.path, storage.offset, storage.size, Checksum(storage, key))
-        for key, storage in storages.items()
-        if storage.crc32 is not None
+        for key, storage in recorded.items()
+        if storage.deflated is None
     ]
+    for storage in recorded.values():
+        if storage.deflated is not None:
+            deque(inflating.blocks(storage), maxlen=0)
     buffer = memoryview(bytearray(BLOCK))
     with Files() as files:
         for _ in blocks_of(parts, files, lambda: buffer, defer=False):

@@ -84,12 +84,14 @@ def make(found: TorchFile, original: Written) -> bytes:
         original: its size and sha256.
 
     Returns:
-        The recipe; empty when more than 32 MiB of the file are not tensor bytes.
+        The recipe; empty when more than 32 MiB of the file are not tensor bytes, or those are compressed.
 
     Raises:
         NotPlainError: the file is not plain.
         SourceChangedError: it became shorter meanwhile.
     """
+    if any(storage.deflated is not None for storage in found.weights.storages.values()):
+        return b""
     segments = _segments(found)
     literal = [(at, segment.size) for at, segment in _placed(segments) if segment.name is None]
     listed = [segment.size if segment.name is None else list(segment) for segment in segments]
@@ -264,8 +266,9 @@ def _parts(found: Recipe, mirror: Weights, source: Path | str) -> list[Part]:
         tensor = mirror.by_name.get(segment.name)
         if tensor is None:
             raise FormatError(source, f"it needs the tensor '{segment.name}', which the mirror does not have")
-        if not tensor.contiguous or segment.start + segment.size > tensor.nbytes:
-            raise FormatError(source, f"it needs more of the tensor '{segment.name}' than the mirror has")
         storage = mirror.storages[tensor.storage]
+        as_it_is = tensor.contiguous and storage.deflated is None
+        if not as_it_is or segment.start + segment.size > tensor.nbytes:
+            raise FormatError(source, f"it needs more of the tensor '{segment.name}' than the mirror has")
         parts.append(Range(storage.path, storage.offset + tensor.offset + segment.start, segment.size))
     return parts

@@ -239,7 +239,10 @@ def _parts(weights: Weights, ordered: list[TensorInfo], unchecked: dict[str, Sto
     """The file from its first byte to its last; takes from `unchecked` what is checked on the way."""
     yield _header(ordered, path)
     for tensor in ordered:
-        for part in copying.tensor_parts(tensor, weights.storages[tensor.storage]):
+        storage = weights.storages[tensor.storage]
+        if storage.deflated is not None:
+            unchecked.pop(tensor.storage, None)  # inflating checks
+        for part in copying.tensor_parts(tensor, storage):
             if not isinstance(part, bytes) and part.checksum is not None:
                 unchecked.pop(tensor.storage, None)
             yield part

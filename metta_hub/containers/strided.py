@@ -33,17 +33,22 @@ def gather(tensor: TensorInfo, storage: Storage) -> Iterator[bytes]:
     Raises:
         SourceChangedError: the file ended before the storage did.
     """
+    descriptor = os.open(storage.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield from gather_from(descriptor, storage.offset, tensor, storage.path)
+    finally:
+        os.close(descriptor)
+
+
+def gather_from(descriptor: int, start: int, tensor: TensorInfo, path: Path) -> Iterator[bytes]:
+    """As `gather`, from an open file in which the storage starts at `start`; `path` is named in errors."""
     if not tensor.elements:
         return
     itemsize = BITS[tensor.dtype] // 8
-    start = storage.offset + tensor.offset
-    descriptor = os.open(storage.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        for dimensions, first in tiles(merged(tensor.shape, tensor.stride), _TILE // itemsize):
-            compact, steps = _read(descriptor, storage.path, start + first * itemsize, itemsize, dimensions)
-            yield _arrange(compact, [(size, steps[step]) for size, step in dimensions], itemsize)
-    finally:
-        os.close(descriptor)
+    for dimensions, first in tiles(merged(tensor.shape, tensor.stride), _TILE // itemsize):
+        at = start + tensor.offset + first * itemsize
+        compact, steps = _read(descriptor, path, at, itemsize, dimensions)
+        yield _arrange(compact, [(size, steps[step]) for size, step in dimensions], itemsize)
 
 
 def stretches(tensor: TensorInfo) -> list[tuple[int, int]]:

@@ -93,19 +93,25 @@ def used(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage], stored:
     """
     count, written_out = _used(tensors, storages)
     if written_out > _MAX_GROWTH * stored + _FREE_GROWTH:
+        if any(storage.deflated is not None for storage in storages.values()):
+            raise FormatError(path, f"its {stored:,} compressed bytes would be inflated to {written_out:,}")
         raise FormatError(path, f"its tensors repeat {stored:,} bytes until they take {written_out:,}")
     return count
 
 
 def _used(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage]) -> tuple[int, int]:
-    """Bytes of storages that at least one tensor uses, and bytes of all tensors when each is written out."""
+    """Bytes of storages that at least one tensor uses, and bytes made when all tensors are written out.
+
+    A deflated storage is inflated anew for each of its tensors.
+    """
     whole: dict[str, int] = {}
     partial: dict[str, list[TensorInfo]] = {}
     written_out = 0
     for tensor in tensors:
         size = tensor.nbytes
-        written_out += size
-        if size == storages[tensor.storage].size and tensor.contiguous:
+        storage = storages[tensor.storage]
+        written_out += size if storage.deflated is None else max(size, storage.size)
+        if size == storage.size and tensor.contiguous:
             whole[tensor.storage] = size
         else:
             partial.setdefault(tensor.storage, []).append(tensor)

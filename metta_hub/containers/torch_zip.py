@@ -218,8 +218,14 @@ def _build(state: StateDict, archive: Archive, members: Mapping[str, Member], pa
             raise FormatError(path, f"its pickle claims that the storage '{key}' has {claimed}")
         storages[key] = _stored(path, archive, member)
     stored = sum(member.size for name, member in members.items() if name.startswith("data/"))
-    return Weights(state.tensors, storages), stored - torch_table.used(state.tensors, storages, stored, path)
+    taken = sum(
+        member.size if member.packed is None else member.packed
+        for name, member in members.items()
+        if name.startswith("data/")
+    )
+    return Weights(state.tensors, storages), stored - torch_table.used(state.tensors, storages, taken, path)
 
 
 def _stored(path: Path, archive: Archive, member: Member) -> Storage:
-    return Storage(path, member.offset, member.size, member.crc32 if archive.checksummed else None)
+    crc32 = member.crc32 if archive.checksummed else None
+    return Storage(path, member.offset, member.size, crc32, member.packed)

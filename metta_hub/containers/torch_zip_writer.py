@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from metta_hub.checkpoint import Storage, Weights
-from metta_hub.containers import copying, state_pickle_writer, zip_records
+from metta_hub.containers import copying, inflating, state_pickle_writer, zip_records
 from metta_hub.containers.blocks import BLOCK, Checksum, ChecksumsAhead, Part, Range, Written
 from metta_hub.containers.dtypes import BY_NAME
 from metta_hub.containers.zip_records import Member
@@ -41,7 +41,7 @@ def write(weights: Weights, path: Path, *, archive_name: str, hashed: bool = Tru
 
 def _is_read_ahead(storage: Storage) -> bool:
     """Whether its checksum has to be found, and is worth a second reading; smaller ones are taken while copying."""
-    return storage.crc32 is None and storage.size >= BLOCK
+    return storage.crc32 is None and storage.deflated is None and storage.size >= BLOCK
 
 
 def _check_dtypes(weights: Weights, path: Path) -> None:
@@ -81,7 +81,13 @@ def _storage_member(members: list[Member], name: str, storage: Storage, ahead: C
     """A storage as a member, which is added to `members` with the checksum that it turns out to have."""
     member, header = zip_records.place(name, storage.size, storage.crc32 or 0, after=members)
     yield header
-    if _is_read_ahead(storage):
+    if storage.deflated is not None:
+        crc32 = 0
+        for block in inflating.blocks(storage):
+            crc32 = zlib.crc32(block, crc32)
+            yield block
+        member = member._replace(crc32=crc32)
+    elif _is_read_ahead(storage):
         yield Range(storage.path, storage.offset, storage.size)
         member = member._replace(crc32=ahead.next())
     else:

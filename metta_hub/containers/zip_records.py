@@ -44,6 +44,7 @@ class Member(NamedTuple):
         size: how many bytes.
         crc32: their recorded checksum; see `Archive.checksummed`.
         flags: zip's general purpose flags.
+        packed: how many bytes they take in the file, deflated; None when they stand there as they are.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Member(NamedTuple):
     size: int
     crc32: int
     flags: int
+    packed: int | None = None
 
 
 def flags_of(size: int) -> int:
@@ -86,7 +88,8 @@ def descriptor(member: Member) -> bytes:
     if not member.size:
         return b""
     record = DESCRIPTOR if member.size < MAX32 > member.header else DESCRIPTOR64
-    return record.pack(DESCRIPTOR_SIGNATURE, member.crc32, member.size, member.size)
+    packed = member.size if member.packed is None else member.packed
+    return record.pack(DESCRIPTOR_SIGNATURE, member.crc32, packed, member.size)
 
 
 def directory(members: Sequence[Member], start: int) -> bytes:

@@ -1,17 +1,18 @@
 """The zip structure of a PyTorch file, read strictly.
 
-Only stored members, one after the other without a byte between them: what two readers could understand differently
-is refused. `zip_records` has the records.
+Members that are stored or deflated, one after the other without a byte between them: what two readers could understand
+differently is refused. `zip_records` has the records.
 """
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from struct import error
 from typing import NamedTuple
 
+from metta_hub.containers import inflating
 from metta_hub.containers.zip_records import (
     CENTRAL,
     CENTRAL_SIGNATURE,
@@ -50,6 +51,14 @@ Read = Callable[[int, int], bytes]
 MAX_MEMBERS = 200_000
 MAX_DIRECTORY = 64 << 20
 
+_STORED, _DEFLATED = 0, 8
+
+#: By method, the flags that may be set; two of them say how hard deflate tried.
+_FLAGS_KNOWN: Mapping[int, int] = {
+    _STORED: FLAG_DESCRIPTOR | FLAG_UTF8,
+    _DEFLATED: FLAG_DESCRIPTOR | FLAG_UTF8 | 0b110,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Archive:
@@ -66,10 +75,12 @@ class Archive:
 
 
 class _Entry(NamedTuple):
-    """What the central directory says of a member; `when` is its time and date."""
+    """What the central directory says of a member; `when` is its time and date, `packed` its bytes in the file."""
 
     header: int
     size: int
+    packed: int
+    method: int
     crc32: int
     flags: int
     when: int
@@ -80,8 +91,8 @@ def look(read: Read, size: int, path: Path | str) -> Archive:
     """Find the members of a zip of `size` bytes.
 
     Raises:
-        FormatError: it is not a zip, is cut short, holds compressed or encrypted members, names a member twice, has
-            bytes outside of its members, or its records contradict each other.
+        FormatError: it is not a zip, is cut short, holds members that are encrypted or neither stored nor deflated,
+            names a member twice, has bytes outside of its members, or its records contradict each other.
     """
     try:
         start, end, count = _end(read, size, path)
@@ -153,11 +164,13 @@ def _entries(directory: bytes, count: int, path: Path | str) -> list[_Entry]:
         name = directory[name_at : name_at + named]
         if signature != CENTRAL_SIGNATURE or position > len(directory) or comment or disk:
             raise FormatError(path, "its directory is damaged")
-        if method or packed != size or flags & ~(FLAG_DESCRIPTOR | FLAG_UTF8):
+        if method not in _FLAGS_KNOWN or flags & ~_FLAGS_KNOWN[method]:
             _refuse_member(name, method, flags, path)
-        if extra or MAX32 in (size, header):
-            size, header = _wide(directory[name_at + named : position], size, packed, header, path)
-        entries.append(_Entry(header, size, crc, flags, time | date << 16, name))
+        if extra or MAX32 in (size, packed, header):
+            size, packed, header = _wide(directory[name_at + named : position], size, packed, header, path)
+        if packed != size and (method == _STORED or size > packed * inflating.MAX_RATIO):
+            raise FormatError(path, f"its directory gives the member '{_text(name, path)}' two sizes")
+        entries.append(_Entry(header, size, packed, method, crc, flags, time | date << 16, name))
     if position != len(directory):
         raise FormatError(path, "its directory holds more than its members")
     names = Counter(entry.name for entry in entries)
@@ -171,14 +184,14 @@ def _refuse_member(name: bytes, method: int, flags: int, path: Path | str) -> No
     shown = name.decode(errors="replace")
     if flags & 1:
         raise FormatError(path, f"its member '{shown}' is encrypted")
-    if method:
+    if method not in _FLAGS_KNOWN:
         hint = "load it with torch and save it again with torch.save, which never compresses"
-        raise FormatError(path, f"its member '{shown}' is compressed, which PyTorch never does", hint=hint)
+        raise FormatError(path, f"its member '{shown}' is compressed by another method than deflate", hint=hint)
     raise FormatError(path, f"its directory is damaged at member '{shown}'")
 
 
-def _wide(extra: bytes, size: int, packed: int, header: int, path: Path | str) -> tuple[int, int]:
-    """Size and offset of a member from the zip64 extra field of its directory entry."""
+def _wide(extra: bytes, size: int, packed: int, header: int, path: Path | str) -> tuple[int, int, int]:
+    """Both sizes and the offset of a member from the zip64 extra field of its directory entry."""
     saturated = [value == MAX32 for value in (size, packed, header)]
     wide = _zip64_values(extra)
     if wide is None or len(wide) != sum(saturated) or len(extra) != 4 + 8 * len(wide):
@@ -187,9 +200,7 @@ def _wide(extra: bytes, size: int, packed: int, header: int, path: Path | str) -
     size, packed, header = (
         next(rest) if full else value for full, value in zip(saturated, (size, packed, header), strict=True)
     )
-    if size != packed:
-        raise FormatError(path, "its directory gives a stored member two sizes")
-    return size, header
+    return size, packed, header
 
 
 def _zip64_values(extra: bytes) -> list[int] | None:
@@ -208,21 +219,21 @@ def _place(read: Read, entries: Sequence[_Entry], end: int, path: Path | str) ->
     previous: _Entry | None = None
     at, between = 0, b""
     for entry in entries:
-        header_at, size, crc32, flags, when, raw = entry
+        header_at, size, packed, method, crc32, flags, when, raw = entry
         name = _text(raw, path)
         # Nearly always a descriptor and a header as PyTorch writes them stand here: then one comparison does.
         usual = local_header(raw, size, header_at)
         between += usual
         as_usual = header_at + len(usual) == at + len(between) and read(len(between), at) == between
-        if as_usual and flags == (FLAGS if size else FLAGS_EMPTY) and not when:
+        if as_usual and method == _STORED and flags == (FLAGS if size else FLAGS_EMPTY) and not when:
             offset = header_at + len(usual)
         else:
             offset = header_at + _examine(read, at, previous, entry, path)
-        at = offset + size
+        at = offset + packed
         if at > end:
-            beyond = f"claims {size:,} bytes; {max(0, end - offset):,} are left"
+            beyond = f"claims {packed:,} bytes; {max(0, end - offset):,} are left"
             raise FormatError(path, f"its member '{name}' {beyond}")
-        member = Member(name, header_at, offset, size, crc32, flags)
+        member = Member(name, header_at, offset, size, crc32, flags, packed if method == _DEFLATED else None)
         members.append(member)
         previous, between = entry, descriptor(member)
     gap = _checked_gap(end - at, previous, path)
@@ -273,7 +284,7 @@ def _check_descriptor(raw: bytes, entry: _Entry, path: Path | str) -> None:
     if not raw:
         return
     record = DESCRIPTOR if len(raw) == DESCRIPTOR.size else DESCRIPTOR64
-    if record.unpack(raw) != (DESCRIPTOR_SIGNATURE, entry.crc32, entry.size, entry.size):
+    if record.unpack(raw) != (DESCRIPTOR_SIGNATURE, entry.crc32, entry.packed, entry.size):
         raise FormatError(path, f"what stands after its member '{_text(entry.name, path)}' contradicts its directory")
 
 
@@ -282,14 +293,14 @@ def _extra_length(local: bytes, entry: _Entry, path: Path | str) -> int:
     signature, _, flags, method, time, date, crc, packed, size, named, extra = LOCAL.unpack_from(local)
     same = (
         signature == LOCAL_SIGNATURE
-        and (flags, method, time | date << 16) == (entry.flags, 0, entry.when)
+        and (flags, method, time | date << 16) == (entry.flags, entry.method, entry.when)
         and local[LOCAL.size :] == entry.name
         and named == len(entry.name)
     )
     if flags & FLAG_DESCRIPTOR:
-        known = crc in {0, entry.crc32} and {packed, size} <= {0, entry.size, MAX32}
+        known = crc in {0, entry.crc32} and packed in {0, entry.packed, MAX32} and size in {0, entry.size, MAX32}
     else:
-        known = crc == entry.crc32 and {packed, size} <= {entry.size, MAX32}
+        known = crc == entry.crc32 and packed in {entry.packed, MAX32} and size in {entry.size, MAX32}
     if not (same and known):
         name = _text(entry.name, path)
         raise FormatError(path, f"the local header of its member '{name}' contradicts its directory")
@@ -300,7 +311,7 @@ def _check_extra(extra: bytes, entry: _Entry, path: Path | str) -> None:
     """A local header may have a zip64 field that agrees with the directory, and PyTorch's padding; no more."""
     wide = _zip64_values(extra)
     if wide is not None:
-        agreed = {(entry.size, entry.size), (entry.size, entry.size, entry.header), (entry.header,)}
+        agreed = {(entry.size, entry.packed), (entry.size, entry.packed, entry.header), (entry.header,)}
         if tuple(wide) not in agreed:
             name = _text(entry.name, path)
             raise FormatError(path, f"the local header of its member '{name}' contradicts its directory")
@@ -319,7 +330,9 @@ def read_member(read: Read, archive: Archive, member: Member, path: Path | str) 
     Raises:
         ChecksumError: they are not the bytes that were written.
     """
-    raw = read(member.size, member.offset)
+    raw = read(member.size if member.packed is None else member.packed, member.offset)
+    if member.packed is not None:
+        raw = inflating.whole(raw, member, path)
     if len(raw) != member.size:
         raise FormatError(path, f"the file ends within its member '{member.name}'")
     if archive.checksummed and zlib.crc32(raw) != member.crc32:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import metta_hub
-from containers.builders import filled, raw
+from containers.builders import filled, packed, raw
 from metta_hub.containers import copying
 
 
@@ -59,3 +59,18 @@ def test_a_legacy_file_comes_back_from_its_recipe(tmp_path, repo_id, state, othe
     assert pulled.pt.read_bytes() == path.read_bytes()
     assert copying.digest(path).sha256 == pulled.sha256.pt
     assert metta_hub.verify(repo_id).ok
+
+
+def test_a_deflated_file_stays_as_it_is(tmp_path, repo_id, state, other, api):
+    torch.save(state, tmp_path / "stored.pt")
+    path = packed(tmp_path / "stored.pt", tmp_path / "model.pt")
+    metta_hub.push(path, repo_id)
+    assert metta_hub.verify(repo_id).ok
+    metta_hub.push(other, repo_id)
+    assert {"checkpoints/model.pt", "checkpoints/model.safetensors"} <= set(api.list_repo_files(repo_id))
+    pulled = metta_hub.pull(f"{repo_id}:model", tmp_path / "pulled")
+    assert pulled.identical
+    assert pulled.pt.read_bytes() == path.read_bytes()
+    assert metta_hub.verify(repo_id).ok
+    assert metta_hub.verify(path, tmp_path / "stored.pt").checks[0].ok
+    assert values(path) == values(pulled.pt)

@@ -93,7 +93,7 @@ def push(
     """Publish a checkpoint of any format as one commit.
 
     Args:
-        path: a file of a pair, a plain `.pt`, or a `.safetensors` file.
+        path: a file of a pair, a plain `.pt`, a `.safetensors` file, or the index or folder of sharded ones.
         repo: `org/name`, or a bare name for a repo of one's own.
         revision: the branch; made when it is not there.
         private: the visibility of a repo that is made; the other one than an existing repo's is refused.

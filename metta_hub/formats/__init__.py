@@ -10,10 +10,10 @@ from types import ModuleType
 from metta_hub import containers
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.errors import FormatError
-from metta_hub.formats import pair, repo, safetensors_file, state_dict
+from metta_hub.formats import pair, repo, safetensors_file, sharded, state_dict
 
 #: In the order of asking: the first that recognises a path reads it.
-FORMATS: tuple[ModuleType, ...] = (repo, pair, state_dict, safetensors_file)
+FORMATS: tuple[ModuleType, ...] = (repo, sharded, pair, state_dict, safetensors_file)
 
 
 def read(path: Path) -> Checkpoint:
@@ -35,7 +35,8 @@ def _unknown(path: Path) -> FormatError:
     if path.is_dir():
         return FormatError(
             path,
-            "the folder is not a copy of a published repo (no checkpoints/index.json)",
+            "the folder is not a copy of a published repo (no checkpoints/index.json), nor one sharded checkpoint "
+            "(one NAME.safetensors.index.json)",
             hint=f"name one checkpoint in it; 'metta-hub list {path}' shows them",
         )
     if not path.is_file():
@@ -43,5 +44,5 @@ def _unknown(path: Path) -> FormatError:
     return FormatError(
         path,
         f"not a checkpoint that metta-hub reads (found: {containers.sniff(path)})",
-        hint="it reads pairs (NAME.pt + NAME.json), plain state dicts and .safetensors files",
+        hint="it reads pairs (NAME.pt + NAME.json), plain state dicts and .safetensors files, also sharded ones",
     )

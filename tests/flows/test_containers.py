@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import metta_hub
-from containers.builders import filled, packed, raw
+from containers.builders import by_safetensors, filled, packed, raw
 from metta_hub.containers import copying
 
 
@@ -74,3 +74,21 @@ def test_a_deflated_file_stays_as_it_is(tmp_path, repo_id, state, other, api):
     assert metta_hub.verify(repo_id).ok
     assert metta_hub.verify(path, tmp_path / "stored.pt").checks[0].ok
     assert values(path) == values(pulled.pt)
+
+
+@pytest.mark.parametrize("named", ["", "model.safetensors.index.json"])
+def test_sharded_safetensors_become_one_checkpoint(tmp_path, repo_id, named):
+    state = {"a": filled((30, 4)), "b": filled((5,), "bfloat16")}
+    folder = tmp_path / "sharded"
+    folder.mkdir()
+    for name, tensor in state.items():
+        by_safetensors({name: tensor}, folder / f"model-{name}.safetensors")
+    weight_map = {name: f"model-{name}.safetensors" for name in state}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert metta_hub.verify(folder / named).ok
+    metta_hub.push(folder / named, repo_id)
+    assert metta_hub.verify(repo_id).ok
+    assert metta_hub.verify(folder / named, repo_id).checks[0].ok
+    pulled = metta_hub.pull(repo_id, tmp_path / "pulled")
+    assert not pulled.identical
+    assert values(pulled.pt) == {name: raw(tensor) for name, tensor in state.items()}

@@ -68,6 +68,8 @@ class TensorInfo:
         stride: elements to step per dimension, as torch counts them.
         storage: key into `Weights.storages`.
         offset: bytes from the start of the storage to the first element.
+        negated: whether the values are those of the storage with their signs flipped.
+        conjugated: whether they are the complex conjugates of those of the storage.
     """
 
     name: str
@@ -76,6 +78,8 @@ class TensorInfo:
     stride: tuple[int, ...]
     storage: str
     offset: int
+    negated: bool = False
+    conjugated: bool = False
 
     @property
     def elements(self) -> int:
@@ -99,6 +103,11 @@ class TensorInfo:
             expected *= size
         return True
 
+    @property
+    def marked(self) -> bool:
+        """Whether its values are other bytes than those in the storage."""
+        return self.negated or self.conjugated
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -118,7 +127,8 @@ class Weights:
         groups: dict[object, list[str]] = {}
         for tensor in self.tensors:
             if tensor.elements:
-                place = (tensor.storage, tensor.offset, tensor.dtype, tensor.shape, tensor.stride)
+                marks = (tensor.negated, tensor.conjugated)
+                place = (tensor.storage, tensor.offset, tensor.dtype, tensor.shape, tensor.stride, marks)
                 groups.setdefault(place, []).append(tensor.name)
         return tuple(tuple(names) for names in groups.values() if len(names) > 1)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metta_hub.checkpoint import Storage, TensorInfo, Weights
-from metta_hub.containers import inflating, strided
+from metta_hub.containers import inflating, marks, strided
 from metta_hub.containers.blocks import BLOCK, Block, Checksum, Files, Output, Part, Range, Written, blocks_of
 
 __all__ = [
@@ -59,7 +59,7 @@ def digest(path: Path) -> Written:
 
 def _covers(tensor: TensorInfo, storage: Storage) -> bool:
     """Whether the values of `tensor`, in order, are all the bytes of its storage."""
-    return tensor.nbytes == storage.size and tensor.contiguous
+    return tensor.nbytes == storage.size and tensor.contiguous and not tensor.marked
 
 
 def tensor_parts(tensor: TensorInfo, storage: Storage) -> Iterable[Part]:
@@ -67,10 +67,10 @@ def tensor_parts(tensor: TensorInfo, storage: Storage) -> Iterable[Part]:
 
     A recorded checksum is compared on the way when the values are the whole storage.
     """
-    if storage.deflated is not None:
-        return inflating.values(tensor, storage)
-    if not tensor.contiguous:
-        return strided.gather(tensor, storage)
+    if storage.deflated is not None or tensor.marked or not tensor.contiguous:
+        gather = strided.gather if storage.deflated is None else inflating.values
+        stored = gather(tensor, storage)
+        return marks.resolved(tensor, stored) if tensor.marked else stored
     size = tensor.nbytes
     checked = storage.crc32 is not None and size == storage.size
     checksum = Checksum(storage, tensor.name) if checked else None

@@ -115,7 +115,7 @@ def _segments(found: TorchFile) -> list[_Segment]:
     stretches = sorted(
         (weights.storages[tensor.storage].offset + tensor.offset, -tensor.nbytes, index)
         for index, tensor in enumerate(weights.tensors)
-        if tensor.contiguous and tensor.nbytes
+        if tensor.contiguous and tensor.nbytes and not tensor.marked
     )
     segments: list[_Segment] = []
     reached = 0
@@ -267,7 +267,7 @@ def _parts(found: Recipe, mirror: Weights, source: Path | str) -> list[Part]:
         if tensor is None:
             raise FormatError(source, f"it needs the tensor '{segment.name}', which the mirror does not have")
         storage = mirror.storages[tensor.storage]
-        as_it_is = tensor.contiguous and storage.deflated is None
+        as_it_is = tensor.contiguous and not tensor.marked and storage.deflated is None
         if not as_it_is or segment.start + segment.size > tensor.nbytes:
             raise FormatError(source, f"it needs more of the tensor '{segment.name}' than the mirror has")
         parts.append(Range(storage.path, storage.offset + tensor.offset + segment.start, segment.size))

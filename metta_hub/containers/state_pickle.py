@@ -7,11 +7,12 @@ spelled as torch spells it is not plain, and is not interpreted; `plain` has the
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
 from metta_hub.checkpoint import TensorInfo
+from metta_hub.containers import marks
 from metta_hub.containers.dtypes import BY_STORAGE, BY_TORCH, Dtype
 from metta_hub.containers.pickles import Persistent, Pickled, Record
 from metta_hub.containers.plain import (
@@ -169,13 +170,12 @@ class _Reader:
         if args is None or record.items or record.pairs or record.states:
             what = ", but a dict" if self._is_ordered_dict(record) else ""
             raise NotPlain(f"its entry '{name}' is not a tensor as torch saves one{what}")
-        storage, offset, shape, stride, grad, hooks, kind, marks = args
+        storage, offset, shape, stride, grad, hooks, kind, marked = args
         if type(grad) is not bool or not (hooks is None or self._is_empty(hooks)):
             raise NotPlain(f"the tensor '{name}' has hooks")
-        if marks is not None:
-            _check_marks(name, marks)
         place, dtype = self._storage(name, storage, kind)
-        return _info(name, dtype, place, (offset, shape, stride), self._path)
+        info = _info(name, dtype, place, (offset, shape, stride), self._path)
+        return info if marked is None else _marked(info, marked)
 
     def _inside_parameter(self, name: str, record: Record) -> Record:
         args = record.args
@@ -260,15 +260,23 @@ def _arguments(made_by: str | None, args: object) -> tuple[object, ...] | None:
     return None
 
 
-def _check_marks(name: str, marks: object) -> None:
-    """Marks that torch keeps beside the values, "negated" and "conjugated": a copy of the bytes would lose them."""
-    if type(marks) is not dict or not set(marks) <= {"neg", "conj"}:
-        raise NotPlain(f"the tensor '{name}' has attributes")
-    if any(value is not False for value in marks.values()):
+def _marked(info: TensorInfo, value: object) -> TensorInfo:
+    """With the marks that torch keeps beside the values, "neg" and "conj": a copy of the bytes would lose them."""
+    if (
+        type(value) is not dict
+        or not value.keys() <= {"neg", "conj"}
+        or not all(type(v) is bool for v in value.values())
+    ):
+        raise NotPlain(f"the tensor '{info.name}' has attributes")
+    if not any(value.values()):
+        return info
+    marked = replace(info, negated=value.get("neg", False), conjugated=value.get("conj", False))
+    if not marks.can_resolve(marked):
         raise NotPlain(
-            f"the tensor '{name}' is a negated or conjugated view, whose bytes are not its values; "
+            f"the tensor '{info.name}' is a negated or conjugated view of {info.dtype}, not its values; "
             "call resolve_neg() and resolve_conj() before saving"
         )
+    return marked
 
 
 def _is_size(value: object) -> TypeGuard[int]:

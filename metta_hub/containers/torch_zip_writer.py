@@ -48,6 +48,8 @@ def _check_dtypes(weights: Weights, path: Path) -> None:
     """A storage in torch has one dtype, and a whole number of elements; only new dtypes lie in untyped ones."""
     dtypes: dict[str, str] = {}
     for tensor in weights.tensors:
+        if tensor.marked:
+            raise FormatError(path, f"the tensor '{tensor.name}' is a negated or conjugated view, which is not written")
         dtype = BY_NAME[tensor.dtype]
         size = weights.storages[tensor.storage].size
         if dtypes.setdefault(tensor.storage, dtype.storage) != dtype.storage:

@@ -36,8 +36,8 @@ class Pulled:
         json: the metadata, absolute.
         commit: the commit that they come from.
         sha256: of both files.
-        identical: whether `pt` is byte for byte the author's file; False when there was none, and it was made from the
-            tensors.
+        identical: whether `pt` is byte for byte the author's file; False when it was made from the tensors:
+            there was none, or `rebuild` was asked for.
     """
 
     checkpoint: str
@@ -54,6 +54,7 @@ def pull(
     *,
     revision: str | None = None,
     force: bool = False,
+    rebuild: bool = False,
     token: str | None = None,
     cache_dir: Path | None = None,
     report: Report = silent,
@@ -65,6 +66,8 @@ def pull(
         folder: where; made when it is not there.
         revision: instead of one in the reference.
         force: replace other files of that name.
+        rebuild: write the `.pt` from the tensors, whatever the author's file was like: one that any PyTorch since 1.6
+            loads, maps into memory, and has on the CPU.
         token: instead of the environment's or the stored one.
         cache_dir: huggingface_hub's cache.
         report: told what is being done.
@@ -80,7 +83,7 @@ def pull(
     choice = history.select(repo.index, parsed.selector)
     if parsed.selector and parsed.selector != choice.entry.name:
         report("note", choice.why)
-    checkpoint = fetch(repo, choice.entry)
+    checkpoint = fetch(repo, choice.entry, original=not rebuild)
     written = pair.write(checkpoint, Path(folder).expanduser(), block=checkpoint.metadata.block, force=force)
     return Pulled(
         checkpoint=checkpoint.name,
@@ -92,13 +95,18 @@ def pull(
     )
 
 
-def fetch(repo: RepoCommit, entry: Entry) -> Checkpoint:
+def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True) -> Checkpoint:
     """Download what gives a checkpoint back, and read it.
+
+    Args:
+        repo: where it is.
+        entry: which it is.
+        original: with the author's own `.pt`, or what gives that back; else only its tensors.
 
     Raises:
         ChecksumError: a file is not what the repo's index says.
     """
-    wanted = repo_format.needed_to_rebuild(entry)
+    wanted = repo_format.needed_to_rebuild(entry, original=original)
     folder = repo.folder(wanted)
     for path in wanted:
         written, record = copying.digest(folder / path), entry.files[path]
@@ -109,7 +117,7 @@ def fetch(repo: RepoCommit, entry: Entry) -> Checkpoint:
                 _difference(written, record),
                 hint=f"metta-hub verify {repo.repo_id}@{str(repo.commit)[:7]}",
             )
-    return repo_format.read(folder, entry.name)
+    return repo_format.read(folder, entry.name, original=original)
 
 
 def _difference(written: Written, record: FileRecord) -> str:

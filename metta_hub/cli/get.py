@@ -21,6 +21,9 @@ def pull(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write the pair.")] = Path("checkpoints"),
     revision: options.Revision = None,
     force: Annotated[bool, typer.Option("--force", help="Replace other files of that name.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the .pt from the tensors: for the CPU, in today's container.")
+    ] = False,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
@@ -35,6 +38,7 @@ def pull(
         folder,
         revision=revision,
         force=force,
+        rebuild=rebuild,
         token=token,
         cache_dir=cache_dir,
         report=output.report,

@@ -11,8 +11,14 @@ from pathlib import Path
 #: torch's magic number, as the legacy format pickles it with protocol 2 (torch.serialization.MAGIC_NUMBER).
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
-#: The first member of a PyTorch zip: a folder, and one of the names that torch.save gives.
-_TORCH_MEMBER = re.compile(rb"[^/]+/(data\.pkl|data/|version|byteorder|\.format_version|\.storage_alignment|\.data/)")
+#: The first member of a PyTorch zip: a folder, and one of the names that torch.save or torch.jit.save gives.
+_TORCH_MEMBER = re.compile(
+    rb"[^/]+/(data\.pkl|data/|code/|version|byteorder|\.format_version|\.storage_alignment|\.data/)"
+)
+
+#: Where a tar archive says that it is one; and what PyTorch 0.1 put into its own.
+_TAR_MAGIC = 257
+_TORCH_TAR = frozenset({b"sys_info", b"pickle", b"tensors", b"storages"})
 
 #: First bytes that tell.
 HEAD = 512
@@ -22,7 +28,7 @@ def sniff(path: Path) -> str:
     """What a file is, by its first bytes.
 
     Returns:
-        "torch zip", "torch legacy", "safetensors", "zip", "pickle", or "unknown".
+        "torch zip", "torch legacy", "safetensors", "torch tar", "zip", "tar", "pickle", or "unknown".
 
     Raises:
         OSError: it cannot be read.
@@ -38,6 +44,8 @@ def kind(head: bytes, size: int) -> str:
         return "torch zip" if _TORCH_MEMBER.match(name) else "zip"
     if head.startswith(_LEGACY_MAGIC):
         return "torch legacy"
+    if head[_TAR_MAGIC : _TAR_MAGIC + 5] == b"ustar":
+        return "torch tar" if head.split(b"\0", 1)[0] in _TORCH_TAR else "tar"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
         return "safetensors"
     return "pickle" if re.match(rb"\x80[\x02-\x05]", head) else "unknown"

@@ -69,7 +69,8 @@ class TorchFile:
         elsewhere = [device for device in self.devices if device != "cpu"]
         if elsewhere:
             where = ", ".join(elsewhere)
-            found.append(f"Saved on {where}: elsewhere it loads only with map_location.")
+            rebuilt = "'metta-hub pull --rebuild' writes one that loads everywhere"
+            found.append(f"Saved on {where}: elsewhere it loads only with map_location; {rebuilt}.")
         if self.unused_bytes:
             found.append(f"{self.unused_bytes:,} bytes of its storages belong to no tensor.")
         return tuple(found)

@@ -162,6 +162,8 @@ def _members(archive: Archive, path: Path | str) -> tuple[str, dict[str, Member]
     named = (member.name for member in archive.members if member.name.endswith("/data.pkl"))
     pickles_found = [name for name in named if name.count("/") == 1]
     if len(pickles_found) != 1:
+        if any(member.name.endswith("/.data/extern_modules") for member in archive.members):
+            raise FormatError(path, "it is a torch.package, which holds source code, and not a state dict")
         count = "no data.pkl" if not pickles_found else f"{len(pickles_found)} pickles named data.pkl"
         raise FormatError(path, f"it holds {count}: not a file that torch.save wrote")
     root = pickles_found[0].removesuffix("/data.pkl")
@@ -183,6 +185,8 @@ def _small(read: Read, archive: Archive, member: Member | None, path: Path | str
 
 def _judge_members(read: Read, archive: Archive, members: Mapping[str, Member], path: Path | str) -> None:
     """Only what torch.save writes may be there."""
+    if "constants.pkl" in members and any(name.startswith("code/") for name in members):
+        raise NotPlain("it is TorchScript, a program that torch.jit.save wrote, and not a state dict")
     for name, member in members.items():
         if name == "data.pkl" or (name.startswith("data/") and _STORAGE.fullmatch(name)):
             continue

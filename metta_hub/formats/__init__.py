@@ -4,11 +4,13 @@
 of it. Formats that are also written have `write`. A new format is one module and one word in `FORMATS`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 from metta_hub import containers
 from metta_hub.checkpoint import Checkpoint
+from metta_hub.containers import torch_zip
 from metta_hub.errors import FormatError
 from metta_hub.formats import pair, repo, safetensors_file, sharded, state_dict
 
@@ -31,6 +33,14 @@ def read(path: Path) -> Checkpoint:
     raise _unknown(path)
 
 
+#: Why a file of a kind that `containers.sniff` knows is read by no format.
+_REASONS: Mapping[str, str] = {
+    "torch tar": "a tar archive as PyTorch 0.1 wrote them; load it with an old PyTorch and save its state dict again",
+    "tar": "a tar archive, and not a checkpoint",
+    "pickle": "a pickle that torch.save did not write; it is not loaded, because that would run what it asks for",
+}
+
+
 def _unknown(path: Path) -> FormatError:
     if path.is_dir():
         return FormatError(
@@ -41,8 +51,15 @@ def _unknown(path: Path) -> FormatError:
         )
     if not path.is_file():
         return FormatError(path, "not a regular file")
+    if path.stat().st_size == 0:
+        return FormatError(path, "the file is empty")
+    if containers.sniff(path) == "zip":
+        try:
+            torch_zip.look(path)
+        except FormatError as error:  # it knows other tools' zips
+            return error
     return FormatError(
         path,
-        f"not a checkpoint that metta-hub reads (found: {containers.sniff(path)})",
+        _REASONS.get(containers.sniff(path), "not a checkpoint that metta-hub reads"),
         hint="it reads pairs (NAME.pt + NAME.json), plain state dicts and .safetensors files, also sharded ones",
     )

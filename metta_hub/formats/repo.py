@@ -39,8 +39,13 @@ def read_index(folder: Path) -> Index:
     return index_file.parse(files.read_document(path))
 
 
-def read(path: Path, name: str | None = None) -> Checkpoint:
-    """Read a checkpoint of a repo folder; the root when no name is given.
+def read(path: Path, name: str | None = None, *, original: bool = True) -> Checkpoint:
+    """Read a checkpoint of a repo folder.
+
+    Args:
+        path: the folder.
+        name: which; the root when none is given.
+        original: take the author's `.pt`, or the recipe that gives it back; else the mirror alone.
 
     Raises:
         NotFoundError: the folder lacks the checkpoint or one of its files.
@@ -50,11 +55,12 @@ def read(path: Path, name: str | None = None) -> Checkpoint:
     entry = history.select(index, name).entry
     document = path / names.metadata_file(entry.name)
     known = metadata.parse(files.read_document(document), document)
-    pt, recipe = _first_there(path, entry, (names.root_pt, names.stored_pt)), None
-    if pt is None:
-        recipe = _first_there(path, entry, (names.recipe_file,))
+    pt = recipe = None
+    if original:
+        pt = _first_there(path, entry, (names.root_pt, names.stored_pt))
+        recipe = None if pt else _first_there(path, entry, (names.recipe_file,))
     # A partial folder will do: the `.pt`, or the mirror with the recipe if there is one.
-    needed = (names.metadata_file(entry.name),) if pt else _without_pt(entry)
+    needed = (names.metadata_file(entry.name),) if pt else _without_pt(entry, original=original)
     for file in needed:
         if not (path / file).is_file():
             raise NotFoundError(file, f"{path} lacks {file}, which its index lists.")
@@ -76,12 +82,17 @@ def read(path: Path, name: str | None = None) -> Checkpoint:
     )
 
 
-def needed_to_rebuild(entry: Entry) -> tuple[str, ...]:
-    """The files that give a checkpoint's pair back with the fewest bytes: its `.pt`, or mirror and recipe."""
+def needed_to_rebuild(entry: Entry, *, original: bool = True) -> tuple[str, ...]:
+    """The files that give a checkpoint's pair back with the fewest bytes: its `.pt`, or mirror and recipe.
+
+    Without its `original` the mirror alone: a `.pt` is then made from the tensors.
+    """
+    if not original:
+        return _without_pt(entry, original=False)
     for pt in (names.root_pt(entry.name), names.stored_pt(entry.name)):
         if pt in entry.files:
             return (names.metadata_file(entry.name), pt)
-    return _without_pt(entry)
+    return _without_pt(entry, original=True)
 
 
 def weights_path(entry: Entry) -> str:
@@ -175,8 +186,9 @@ def _sorted_json(document: Mapping[str, Any]) -> bytes:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def _without_pt(entry: Entry) -> tuple[str, ...]:
-    wanted = (names.metadata_file(entry.name), weights_path(entry), names.recipe_file(entry.name))
+def _without_pt(entry: Entry, *, original: bool) -> tuple[str, ...]:
+    wanted = [names.metadata_file(entry.name), weights_path(entry)]
+    wanted += [names.recipe_file(entry.name)] if original else []
     return tuple(file for file in wanted if file in entry.files)
 
 

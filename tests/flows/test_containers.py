@@ -1,13 +1,15 @@
 """Checkpoints in every container in the field, published and pulled."""
 
 import json
+import pickle
+import tarfile
 from collections import OrderedDict
 
 import pytest
 import torch
 
 import metta_hub
-from containers.builders import by_safetensors, filled, packed, raw
+from containers.builders import Entry, Stored, Tensor, build_zip, by_safetensors, filled, packed, raw, torch_file
 from metta_hub.containers import copying
 
 
@@ -92,3 +94,93 @@ def test_sharded_safetensors_become_one_checkpoint(tmp_path, repo_id, named):
     pulled = metta_hub.pull(repo_id, tmp_path / "pulled")
     assert not pulled.identical
     assert values(pulled.pt) == {name: raw(tensor) for name, tensor in state.items()}
+
+
+def test_rebuilding_gives_a_file_for_the_cpu(tmp_path, repo_id, cli):
+    tensors = {name: Tensor(Stored(4, key=str(key), device="cuda:0")) for key, name in enumerate("ab")}
+    path = torch_file(tmp_path / "gpu.pt", tensors, {"0": bytes(range(16)), "1": bytes(16)})
+    pushed = metta_hub.push(path, repo_id)
+    assert any("cuda:0" in warning and "--rebuild" in warning for warning in pushed.warnings)
+    as_it_was = metta_hub.pull(repo_id, tmp_path / "as it was")
+    assert as_it_was.identical
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(as_it_was.pt, weights_only=True)
+    done = json.loads(cli("pull", repo_id, tmp_path / "rebuilt", "--rebuild", "--json").stdout)
+    assert done["identical"] is False
+    rebuilt = torch.load(done["pt"], weights_only=True, mmap=True)
+    assert {name: raw(tensor) for name, tensor in rebuilt.items()} == values(path)
+    assert metta_hub.verify(done["pt"]).ok
+    assert metta_hub.verify(done["pt"], repo_id).checks[0].ok
+
+
+def test_rebuilding_a_legacy_file_keeps_its_ties(tmp_path, repo_id, state, other):
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    metta_hub.push(tmp_path / "old.pt", repo_id)
+    for _ in range(2):
+        pulled = metta_hub.pull(f"{repo_id}:old", tmp_path / "pulled", rebuild=True)
+        assert metta_hub.inspect(pulled.pt).container == "torch zip"
+        assert [set(group) for group in metta_hub.inspect(pulled.pt).tied] == [{"weight", "tied"}]
+        assert values(pulled.pt) == values(tmp_path / "old.pt")
+        assert not pulled.identical
+        metta_hub.push(other, repo_id)  # the second time it has a recipe only
+
+
+def test_marked_views_are_published_with_their_values(tmp_path, repo_id):
+    base = torch.arange(1.0, 49.0).view(torch.complex64).reshape(6, 4)
+    torch.save({"base": base, "conj": base.conj(), "neg": torch._neg_view(filled((3,)))}, tmp_path / "m.pt")
+    metta_hub.push(tmp_path / "m.pt", repo_id)
+    assert metta_hub.verify(repo_id).ok
+    assert metta_hub.pull(repo_id, tmp_path / "one").identical
+    rebuilt = metta_hub.pull(repo_id, tmp_path / "two", rebuild=True)
+    loaded = torch.load(tmp_path / "m.pt", weights_only=True)
+    resolved = {name: raw(tensor.resolve_conj().resolve_neg()) for name, tensor in loaded.items()}
+    assert values(rebuilt.pt) == resolved
+
+
+def tarred(path, names):
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name))
+    return path
+
+
+def scripted(path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+    return path
+
+
+def cut(path):
+    torch.save({"x": filled((30,))}, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def written(path, content):
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            lambda path: tarred(path, ["sys_info", "pickle", "tensors", "storages"]),
+            "a tar archive as PyTorch 0.1 wrote",
+        ),
+        (lambda path: tarred(path, ["README"]), "a tar archive, and not a checkpoint"),
+        (scripted, "it is TorchScript, a program that torch.jit.save wrote"),
+        (cut, "the file is cut short"),
+        (lambda path: written(path, pickle.dumps({"a": 1})), "a pickle that torch.save did not write"),
+        (lambda path: written(path, b""), "the file is empty"),
+        (lambda path: written(path, b"weights"), "not a checkpoint that metta-hub reads"),
+        (
+            lambda path: written(path, build_zip([Entry("data", b"1")])),
+            "it holds no data.pkl: not a file that torch.save",
+        ),
+        (lambda path: written(path, build_zip([Entry("a/x.py"), Entry("a/.data/extern_modules")])), "a torch.package"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused_with_its_own_sentence(tmp_path, cli, make, says):
+    path = make(tmp_path / "model.pt")
+    assert says in cli("push", path, "org/refused", code=1).stderr

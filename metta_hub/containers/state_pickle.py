@@ -84,6 +84,7 @@ class _Reader:
     def __init__(self, pickled: Pickled, path: Path | str, *, legacy: bool) -> None:
         self._root = pickled.root
         self._path = path
+        self._legacy = legacy
         self._id_length = 6 if legacy else 5
         self._views: dict[str, tuple[str, _Place]] = {}
         self._names = {id(name): str(name) for name in pickled.globals}
@@ -111,7 +112,7 @@ class _Reader:
         if type(root) is dict:
             pairs = root.items()
         elif type(root) is Record and self._is_ordered_dict(root):
-            pairs = _pairs(root)
+            pairs = _pairs(root) if root.args else root.pairs
             self._check_state(root)
         else:
             raise NotPlain(f"it holds {_describe(root)}, not a dict of tensors")
@@ -193,7 +194,7 @@ class _Reader:
         pid = value.pid if type(value) is Persistent else None
         if type(pid) is not tuple or len(pid) != self._id_length or pid[0] != "storage":
             raise NotPlain(f"the tensor '{name}' does not lie in a storage as torch saves one")
-        _, class_, key, device, count, *view = pid
+        _, class_, key, device, count = pid[:5]
         if type(key) is not str or type(device) is not str or not _is_size(count):
             raise NotPlain(f"the tensor '{name}' does not lie in a storage as torch saves one")
         found = self._kinds.get((id(class_), id(kind)))
@@ -204,7 +205,9 @@ class _Reader:
         if self._storages.setdefault(key, claim) != claim:
             raise FormatError(self._path, f"its pickle describes the storage '{key}' in two ways")
         whole = _Place(key, 0, count * itemsize)
-        return (whole if view in ([], [None]) else self._view(name, view[0], whole, found)), dtype
+        if not self._legacy or pid[5] is None:
+            return whole, dtype
+        return self._view(name, pid[5], whole, found), dtype
 
     def _view(self, name: str, view: object, whole: _Place, kind: tuple[str, Dtype, int]) -> _Place:
         """A part of a storage, as PyTorch up to 0.3 names one: its own key, offset and elements."""

@@ -16,7 +16,8 @@ _TORCH_MEMBER = re.compile(
     rb"[^/]+/(data\.pkl|data/|code/|version|byteorder|\.format_version|\.storage_alignment|\.data/)"
 )
 
-#: Where a tar archive says that it is one; and what PyTorch 0.1 put into its own.
+#: Where a tar archive says that it is one; and members of PyTorch's oldest checkpoints
+#: (torch.serialization.legacy_load names the last three).
 _TAR_MAGIC = 257
 _TORCH_TAR = frozenset({b"sys_info", b"pickle", b"tensors", b"storages"})
 

@@ -1,7 +1,7 @@
 """Views that torch marks "negated" or "conjugated" instead of changing their bytes: resolved by flipping sign bits.
 
-That is IEEE 754's negation. torch itself subtracts complex numbers from 0, which gives +0 for 0, and quiets NaNs: equal
-numbers, of which a few have other bits.
+That is IEEE 754's negation. torch 2.13's own resolve_neg() of complex tensors was seen to give +0 for 0 and other bits
+for some NaNs: equal numbers, of which a few have other bits.
 """
 
 from collections.abc import Iterable, Iterator

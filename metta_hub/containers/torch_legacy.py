@@ -4,7 +4,7 @@ Five pickles one after the other: a magic number, the version of the protocol, w
 object, and the keys of its storages; then for each key the number of elements, eight bytes, and the elements. So a
 storage's place follows from all that lie before it. Look, judge and build are those of `torch_zip`. There are no
 checksums, and `torch.load(mmap=True)` cannot open it. Source: torch 2.13, `torch.serialization._legacy_save` and
-`_legacy_load`; and files of PyTorch 0.3 to 1.5.
+`_legacy_load`; and real files, two of them in the style of PyTorch 0.3 (`_rebuild_tensor`, Python 2).
 """
 
 import os

@@ -35,7 +35,7 @@ def read(path: Path) -> Checkpoint:
 
 #: Why a file of a kind that `containers.sniff` knows is read by no format.
 _REASONS: Mapping[str, str] = {
-    "torch tar": "a tar archive as PyTorch 0.1 wrote them; load it with an old PyTorch and save its state dict again",
+    "torch tar": "a tar archive, PyTorch's oldest format; load it with torch if you trust it, and save it again",
     "tar": "a tar archive, and not a checkpoint",
     "pickle": "a pickle that torch.save did not write; it is not loaded, because that would run what it asks for",
 }

@@ -1,6 +1,6 @@
 """Weights in several `.safetensors` files, and `NAME.safetensors.index.json` that says which tensor is in which.
 
-Source: what huggingface_hub's `save_torch_state_dict` and transformers write: an object with `weight_map`, file name by
+The index is an object with `weight_map`, file name by
 tensor name, and `metadata`, which is not needed.
 """
 

@@ -32,7 +32,7 @@ REFUSED = {
     "metta/eras/*/legacy/*.pt": "_dict' is not a tensor as torch saves one, but a dict",
 }
 
-#: Of those: the oldest pairs had no wrapping.
+#: Of those: here the whole dict is the state dict, nothing is wrapped around it.
 READ = ("metta/fast/two_action_sets_s4/legacy/model_0012.pt",)
 
 FILES = sorted(path for path in SHARED.rglob("*") if path.is_file() and path.suffix not in OTHER)

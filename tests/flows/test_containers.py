@@ -166,7 +166,7 @@ def written(path, content):
     [
         (
             lambda path: tarred(path, ["sys_info", "pickle", "tensors", "storages"]),
-            "a tar archive as PyTorch 0.1 wrote",
+            "a tar archive, PyTorch's oldest format",
         ),
         (lambda path: tarred(path, ["README"]), "a tar archive, and not a checkpoint"),
         (scripted, "it is TorchScript, a program that torch.jit.save wrote"),

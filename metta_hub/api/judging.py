@@ -6,7 +6,8 @@ from pathlib import Path
 
 from metta_hub import metadata, scrub, strict_json
 from metta_hub.checkpoint import Checkpoint
-from metta_hub.containers import torch_zip
+from metta_hub.containers import torch_file
+from metta_hub.containers.torch_zip import TorchZip
 from metta_hub.errors import FormatError, SecretError
 from metta_hub.formats import files
 from metta_hub.metadata import JSON, Metadata
@@ -99,9 +100,10 @@ def _check_pickle(pt: Path) -> None:
     Raises:
         SecretError: something looks like a credential, in bytes that must stay as they are.
     """
-    looked = torch_zip.look(pt)
+    looked = torch_file.look(pt)
     try:
-        scrub.check_text(looked.root, "the name of its archive")
+        if isinstance(looked, TorchZip):
+            scrub.check_text(looked.root, "the name of its archive")
         scrub.check_text(looked.pickle.decode("latin-1"), "the pickle of the .pt")
     except SecretError as error:
         raise SecretError(error.pointer, error.kind, hint="--no-pt publishes the tensors alone") from None

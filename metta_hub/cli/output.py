@@ -41,11 +41,6 @@ class Output:
         if not self.quiet:
             talk(f"{colored('Warning:', '33')} {printable(text)}{f'   Hint: {hint}' if hint else ''}")
 
-    def next(self, command: str) -> None:
-        """What one would type next."""
-        if not (self.quiet or self.as_json):
-            talk(f"Next: {command}")
-
     def failure(self, error: BaseException, sentence: str, hint: str) -> None:
         """An error: a sentence and a hint on stderr; with --json also a value on stdout."""
         talk(f"{colored('Error:', '31')} {printable(sentence)}")

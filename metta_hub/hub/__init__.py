@@ -5,6 +5,6 @@ sees one state, whatever others publish meanwhile.
 """
 
 from metta_hub.hub.connection import Hub
-from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo, Upload, git_blob_id
+from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo, Upload
 
-__all__ = ["Account", "Changes", "Committed", "Hub", "RemoteFile", "RepoInfo", "Upload", "git_blob_id"]
+__all__ = ["Account", "Changes", "Committed", "Hub", "RemoteFile", "RepoInfo", "Upload"]

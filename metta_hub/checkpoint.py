@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # listing tensors needs no metadata
     from metta_hub.metadata import Metadata
@@ -38,8 +38,11 @@ BITS: Mapping[str, int] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
+# The next two are tuples: a table has as many of them as a checkpoint has tensors, and a frozen dataclass takes
+# four times as long to make.
+
+
+class Storage(NamedTuple):
     """A run of bytes in a file that one or more tensors look into.
 
     Attributes:
@@ -57,8 +60,7 @@ class Storage:
     deflated: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """One named tensor: what it is and where its bytes lie.
 
     Attributes:

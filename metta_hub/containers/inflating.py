@@ -1,7 +1,6 @@
 """Storages that a zip holds deflated, as tools that pack a `.pt` again leave them: read as a stream, in flat memory."""
 
 import os
-import tempfile
 import zlib
 from collections.abc import Iterator
 from itertools import chain
@@ -87,7 +86,9 @@ def values(tensor: TensorInfo, storage: Storage) -> Iterator[bytes]:
     if tensor.contiguous:
         yield from _window(storage, tensor.offset, tensor.nbytes)
         return
-    with tempfile.TemporaryFile() as whole:  # strided values are taken from all over it
+    from tempfile import TemporaryFile  # it loads much that nearly no file needs
+
+    with TemporaryFile() as whole:  # strided values are taken from all over it
         for block in blocks(storage):
             whole.write(block)
         whole.flush()

@@ -5,9 +5,10 @@ spelled as torch spells it is not plain, and is not interpreted; `plain` has the
 `torch._utils._rebuild_*`, `torch.Tensor._reduce_ex_internal`, `torch.serialization._save` and `_legacy_save`.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import prod
+from operator import mul
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
@@ -273,7 +274,7 @@ def _marked(info: TensorInfo, value: object) -> TensorInfo:
         raise NotPlain(f"the tensor '{info.name}' has attributes")
     if not any(value.values()):
         return info
-    marked = replace(info, negated=value.get("neg", False), conjugated=value.get("conj", False))
+    marked = info._replace(negated=value.get("neg", False), conjugated=value.get("conj", False))
     if not marks.can_resolve(marked):
         raise NotPlain(
             f"the tensor '{info.name}' is a negated or conjugated view of {info.dtype}, not its values; "
@@ -301,11 +302,8 @@ def _info(name: str, dtype: Dtype, place: _Place, claim: tuple[object, object, o
     sizes: tuple[int, ...] = shape  # type: ignore[assignment]  # as `_are_sizes` has found
     steps: tuple[int, ...] = stride  # type: ignore[assignment]
     start = offset * dtype.itemsize
-    count, last = 1, 0
-    for size, step in zip(sizes, steps, strict=True):
-        count *= size
-        last += (size - 1) * step
-    if count == 0:
+    last = sum(map(mul, sizes, steps)) - sum(steps)  # elements from the first to the last: (size - 1) steps each way
+    if not prod(sizes):
         start = 0
     elif start + (last + 1) * dtype.itemsize > place.size:
         raise FormatError(path, f"the tensor '{name}' reaches beyond its storage of {place.size:,} bytes")
@@ -328,5 +326,5 @@ def _unpacked(info: TensorInfo, dtype: Dtype) -> TensorInfo:
     if not info.shape or not info.contiguous:
         raise NotPlain(f"the tensor '{info.name}' is a strided view of 4-bit values, which safetensors cannot hold")
     shape = (*info.shape[:-1], info.shape[-1] * dtype.packed)
-    stride = tuple(math.prod(shape[index + 1 :]) for index in range(len(shape)))
+    stride = tuple(prod(shape[index + 1 :]) for index in range(len(shape)))
     return TensorInfo(info.name, info.dtype, shape, stride, info.storage, info.offset)

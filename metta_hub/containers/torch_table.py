@@ -78,12 +78,9 @@ class TorchFile:
 
 def devices(pickled: Pickled) -> tuple[str, ...]:
     """Where the storages were that a pickle speaks of, sorted."""
-    found = set()
-    for reference in pickled.persistent:
-        match reference.pid:
-            case ("storage", _, _, str(device), *_):
-                found.add(device)
-    return tuple(sorted(found))
+    pids = (reference.pid for reference in pickled.persistent)
+    named = (pid[3] for pid in pids if type(pid) is tuple and len(pid) > 3 and pid[0] == "storage")  # noqa: PLR2004
+    return tuple(sorted({device for device in named if type(device) is str}))
 
 
 def used(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage], stored: int, path: Path | str) -> int:

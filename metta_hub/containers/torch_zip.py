@@ -221,12 +221,9 @@ def _build(state: StateDict, archive: Archive, members: Mapping[str, Member], pa
             claimed = f"{size:,} bytes, of which the file has {member.size:,}"
             raise FormatError(path, f"its pickle claims that the storage '{key}' has {claimed}")
         storages[key] = _stored(path, archive, member)
-    stored = sum(member.size for name, member in members.items() if name.startswith("data/"))
-    taken = sum(
-        member.size if member.packed is None else member.packed
-        for name, member in members.items()
-        if name.startswith("data/")
-    )
+    data = [member for name, member in members.items() if name.startswith("data/")]
+    stored = sum(member.size for member in data)
+    taken = sum(member.size if member.packed is None else member.packed for member in data)
     return Weights(state.tensors, storages), stored - torch_table.used(state.tensors, storages, taken, path)
 
 

@@ -31,6 +31,11 @@ FLAG_DESCRIPTOR, FLAG_UTF8 = 1 << 3, 1 << 11
 FLAGS, FLAGS_EMPTY = FLAG_UTF8 | FLAG_DESCRIPTOR, FLAG_UTF8
 EXTRA_ZIP64, EXTRA_PADDING = 1, int.from_bytes(b"FB", "little")
 PADDING = b"Z" * 0x10000
+#: Local headers up to their two lengths: torch writes no sizes, times or checksums there.
+LENGTHS = Struct("<2H")
+LOCAL_FIXED, LOCAL_FIXED_EMPTY = (
+    LOCAL.pack(LOCAL_SIGNATURE, 0, flags, *[0] * 8)[: -LENGTHS.size] for flags in (FLAGS, FLAGS_EMPTY)
+)
 PADDINGS = tuple(EXTRA.pack(EXTRA_PADDING, length) + PADDING[:length] for length in range(ALIGNMENT))
 
 
@@ -78,9 +83,8 @@ def local_header(name: bytes, size: int, offset: int) -> bytes:
     wide = b"" if size < MAX32 > offset else _wide_field(size, offset)
     bare = LOCAL.size + len(name) + len(wide) + EXTRA.size
     padding = PADDINGS[-(offset + bare) % ALIGNMENT]
-    lengths = len(name), len(wide) + len(padding)
-    flags = FLAGS if size else FLAGS_EMPTY
-    return LOCAL.pack(LOCAL_SIGNATURE, 0, flags, 0, 0, 0, 0, 0, 0, *lengths) + name + wide + padding
+    fixed = LOCAL_FIXED if size else LOCAL_FIXED_EMPTY
+    return fixed + LENGTHS.pack(len(name), len(wide) + len(padding)) + name + wide + padding
 
 
 def descriptor(member: Member) -> bytes:

@@ -173,9 +173,10 @@ def _entries(directory: bytes, count: int, path: Path | str) -> list[_Entry]:
         entries.append(_Entry(header, size, packed, method, crc, flags, time | date << 16, name))
     if position != len(directory):
         raise FormatError(path, "its directory holds more than its members")
-    names = Counter(entry.name for entry in entries)
-    if len(names) != len(entries):
-        raise FormatError(path, f"it holds '{_text(names.most_common(1)[0][0], path)}' twice")
+    names = [entry.name for entry in entries]
+    if len(set(names)) != len(names):
+        twice, _ = Counter(names).most_common(1)[0]
+        raise FormatError(path, f"it holds '{_text(twice, path)}' twice")
     entries.sort()
     return entries
 

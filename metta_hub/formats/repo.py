@@ -7,7 +7,7 @@ tensors is in `checkpoints/NAME.recipe`.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +229,7 @@ def tie_listed(weights: Weights, block: Mapping[str, Any]) -> Weights:
                 raise FormatError(
                     _file_of(weights), f"'{first.name}' and '{other.name}' are listed as tied, but differ"
                 )
-            renamed[other.name] = replace(first, name=other.name)
+            renamed[other.name] = first._replace(name=other.name)
     tensors = tuple(renamed.get(tensor.name, tensor) for tensor in weights.tensors)
     used = {tensor.storage for tensor in tensors}
     return Weights(tensors, {key: storage for key, storage in weights.storages.items() if key in used})

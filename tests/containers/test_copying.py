@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 import tracemalloc
 import zlib
 from collections import OrderedDict
@@ -85,6 +86,18 @@ def test_a_wrong_checksum_stops_the_copy(tmp_path, size, at_once, hashed):
                 copying.write(parts, tmp_path / "out", hashed=hashed)
         else:
             copying.write(parts, tmp_path / "out", hashed=hashed)
+
+
+@pytest.mark.parametrize("size", [10, 20 * BLOCK])
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_full_disk_is_an_error_and_leaves_no_thread(tmp_path, size, hashed):
+    bytes_in(tmp_path / "a", size)
+    before = threading.active_count()
+    with pytest.raises(OSError, match="No space left"):
+        copying.write([Range(tmp_path / "a", 0, size)], Path("/dev/full"), hashed=hashed)
+    with pytest.raises(SourceChangedError):
+        copying.write([Range(tmp_path / "a", 0, size + 1)], tmp_path / "out", hashed=hashed)
+    assert threading.active_count() == before
 
 
 def test_a_file_that_became_shorter(tmp_path):

@@ -1,6 +1,9 @@
 """Where the real checkpoints are, and what tests ask of them."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
@@ -19,3 +22,18 @@ def pairs():
 def values_of(path):
     """A pair's JSON as values; bare NaN, which Metta writes, is None."""
     return json.loads(Path(path).read_text(), parse_constant=lambda _: None)
+
+
+def killed_at_change(folder, number, *command):
+    """Run Python in a process that is killed before its n-th change in `folder`; whether it came to that."""
+    tests = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, str(tests / "dying.py"), str(folder), str(number), *map(str, command)],
+        cwd=tests.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode in {0, -signal.SIGKILL}, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.returncode != 0

@@ -1,7 +1,7 @@
-"""Run Python that is killed with SIGKILL just before the n-th change that it makes in a folder.
+"""Run Python that is killed with SIGKILL just before its n-th change of files whose path begins with PREFIX.
 
-    python dying.py FOLDER N -c CODE ARGUMENT...
-    python dying.py FOLDER N -m MODULE ARGUMENT...
+    python dying.py PREFIX N -c CODE ARGUMENT...
+    python dying.py PREFIX N -m MODULE ARGUMENT...
 
 Changes are what Python's audit events tell of: files opened for writing, locked, renamed, linked, removed, and folders
 made and removed. A process that makes fewer of them ends as it would have.
@@ -17,13 +17,13 @@ from pathlib import Path
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "shutil.move"}
 
 
-def killed_before_change(folder: str, number: int):
+def killed_before_change(prefix: str, number: int):
     """An audit hook that kills its process before change `number`, counted from 1."""
     counter, me = itertools.count(1), os.getpid()
 
     def hook(event: str, arguments: tuple) -> None:
         paths = (os.fsdecode(one) for one in _changed(event, arguments) if isinstance(one, str | bytes | os.PathLike))
-        if any(path.startswith(folder) for path in paths) and next(counter) == number:
+        if any(path.startswith(prefix) for path in paths) and next(counter) == number:
             os.kill(me, signal.SIGKILL)
 
     return hook
@@ -48,8 +48,8 @@ def _path_of(descriptor: int) -> str:
 
 
 def main() -> None:
-    folder, number, kind, what, *arguments = sys.argv[1:]
-    sys.addaudithook(killed_before_change(folder, int(number)))
+    prefix, number, kind, what, *arguments = sys.argv[1:]
+    sys.addaudithook(killed_before_change(prefix, int(number)))
     sys.argv = [what, *arguments]
     if kind == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)

@@ -1,6 +1,7 @@
 """Where the real checkpoints are, and what tests ask of them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,11 +25,11 @@ def values_of(path):
     return json.loads(Path(path).read_text(), parse_constant=lambda _: None)
 
 
-def killed_at_change(folder, number, *command):
-    """Run Python in a process that is killed before its n-th change in `folder`; whether it came to that."""
+def killed_at_change(prefix, number, *command):
+    """Run Python in a process that is killed before its n-th change of paths with a prefix; whether it came to that."""
     tests = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, str(tests / "dying.py"), str(folder), str(number), *map(str, command)],
+        [sys.executable, str(tests / "dying.py"), str(prefix), str(number), *map(str, command)],
         cwd=tests.parent,
         capture_output=True,
         text=True,
@@ -37,3 +38,21 @@ def killed_at_change(folder, number, *command):
     )
     assert done.returncode in {0, -signal.SIGKILL}, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.returncode != 0
+
+
+def start(*arguments, env=None):
+    """Run the command line in a process that is not waited for."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "metta_hub", *map(str, arguments)],
+        env=os.environ | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    """Wait for a process: its exit code, and what it wrote."""
+    out, err = process.communicate(timeout=120)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err

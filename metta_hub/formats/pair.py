@@ -177,7 +177,9 @@ def _while_still(pt: Path, look: Callable[[], T]) -> T:
             raise failure
         return found
     raise SourceChangedError(
-        pt, "it changed again and again while it was being read", hint="run the same command when nobody writes to it"
+        pt,
+        "it changed again and again while it was being read",
+        hint="run the same command again when nobody writes to it",
     )
 
 

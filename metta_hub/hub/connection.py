@@ -25,7 +25,7 @@ from huggingface_hub.utils import (
 )
 
 from metta_hub._version import __version__
-from metta_hub.errors import HubAccessError, HubError, NotFoundError, UsageError
+from metta_hub.errors import ConflictError, HubAccessError, HubError, NotFoundError, UsageError
 from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo, Upload
 from metta_hub.hub.quiet import bars, no_xet_warning
 from metta_hub.hub.refusals import BAD_REQUEST, FORBIDDEN, NOT_FOUND, Published, Question, explained
@@ -242,25 +242,32 @@ class Hub:
 
         Raises:
             HubAccessError: not in that namespace.
+            ConflictError: there is one of that name.
         """
         with self._asking(repo_id):
-            self._api.create_repo(repo_id, private=private, exist_ok=True)  # somebody may have been faster
+            self._api.create_repo(repo_id, private=private)
             info = self._api.model_info(repo_id)
         return RepoInfo(info.id, bool(info.private), str(info.sha))
 
     def create_branch(self, repo_id: str, branch: str, commit: str) -> None:
-        """Make a branch at a commit."""
+        """Make a branch at a commit, unless somebody was faster."""
         with self._asking(repo_id, commit):
-            self._api.create_branch(repo_id, branch=branch, revision=commit)
+            self._api.create_branch(repo_id, branch=branch, revision=commit, exist_ok=True)
 
     def tag(self, repo_id: str, tag: str, commit: str, message: str) -> None:
-        """Make a tag at a commit.
+        """Make a tag at a commit, unless it stands there already.
 
         Raises:
-            ConflictError: there is one of that name.
+            ConflictError: there is one of that name, at another commit.
         """
-        with self._asking(repo_id, commit, published=Published.NO_MATTER):
-            self._api.create_tag(repo_id, tag=tag, revision=commit, tag_message=message)
+        try:
+            with self._asking(repo_id, commit, published=Published.NO_MATTER):
+                self._api.create_tag(repo_id, tag=tag, revision=commit, tag_message=message)
+        except ConflictError:
+            with self._asking(repo_id, tag, published=Published.NO_MATTER):
+                there = self._api.model_info(repo_id, revision=tag).sha
+            if there != commit:
+                raise
 
     def commit(
         self,
@@ -272,7 +279,7 @@ class Hub:
         message: str,
         description: str,
         create_pr: bool,
-        before_commit: Callable[[], None],
+        check_sources: Callable[[], None],
     ) -> Committed:
         """Publish changes as one commit on top of `parent`, all or nothing.
 
@@ -284,19 +291,24 @@ class Hub:
             message: the commit's title.
             description: the rest of its message.
             create_pr: open a pull request instead of moving the branch.
-            before_commit: called after the bytes are uploaded and before anything is published; raises to stop.
+            check_sources: called when the bytes are uploaded, or could not be, and before anything is published;
+                raises to stop.
 
         Raises:
             ParentMovedError: the branch moved since `parent`.
             HubError: the Hub refused; nothing was published.
         """
         with ExitStack() as opened, no_xet_warning(), bars(sum(upload.size for upload in changes.uploads)):
-            with self._asking(repo_id, revision):
-                additions = self._additions(repo_id, revision, changes.uploads, opened)
-                self._api.preupload_lfs_files(
-                    repo_id, additions, revision=revision, create_pr=create_pr, free_memory=False
-                )
-            before_commit()
+            try:
+                with self._asking(repo_id, revision):
+                    additions = self._additions(repo_id, revision, changes.uploads, opened)
+                    self._api.preupload_lfs_files(
+                        repo_id, additions, revision=revision, create_pr=create_pr, free_memory=False
+                    )
+            except Exception:
+                check_sources()  # a file that changed is why it could not be sent
+                raise
+            check_sources()
             copies = [
                 CommitOperationCopy(src_path_in_repo=source, path_in_repo=target, src_revision=parent)
                 for source, target in changes.copies

@@ -97,4 +97,4 @@ if __name__ == "__main__":
     import json
 
     pt, other, folder, repo_id = sys.argv[1:]
-    print(json.dumps(push_through_all(Path(pt), Path(other), Path(folder), repo_id)))  # noqa: T201
+    print(json.dumps(push_through_all(Path(pt), Path(other), Path(folder), repo_id)))

@@ -1,21 +1,12 @@
 """The connection: every call of huggingface_hub's API that metta_hub makes."""
 
-import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import cast
 from urllib.parse import quote, urlsplit
 
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationCopy,
-    CommitOperationDelete,
-    HfApi,
-    constants,
-    hf_hub_download,
-)
+from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (
     build_hf_headers,
@@ -26,7 +17,9 @@ from huggingface_hub.utils import (
 
 from metta_hub._version import __version__
 from metta_hub.errors import ConflictError, HubAccessError, HubError, NotFoundError, UsageError
-from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo, Upload
+from metta_hub.hub import operations
+from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo
+from metta_hub.hub.partial import remove_partial
 from metta_hub.hub.quiet import bars, no_xet_warning
 from metta_hub.hub.refusals import BAD_REQUEST, FORBIDDEN, NOT_FOUND, Published, Question, explained
 
@@ -52,6 +45,7 @@ class Hub:
         self._given = token is not None
         self._cache_dir = cache_dir
         self._agent = {"cmd": command}
+        self._tidied: set[str] = set()
         self.endpoint = constants.ENDPOINT
         self._check_environment()
         self._api = HfApi(
@@ -172,6 +166,7 @@ class Hub:
         Raises:
             NotFoundError: no such file at that commit.
         """
+        self._tidy(repo_id)
         with self._asking(repo_id, commit), bars(size):
             fetched = hf_hub_download(
                 repo_id,
@@ -186,6 +181,12 @@ class Hub:
                 user_agent=self._agent,
             )
         return Path(fetched)
+
+    def _tidy(self, repo_id: str) -> None:
+        """Once for every repo, remove what killed downloads of it left in the cache."""
+        if repo_id not in self._tidied:
+            self._tidied.add(repo_id)
+            remove_partial(Path(self._cache_dir or constants.HF_HUB_CACHE), repo_id)
 
     def read_range(self, repo_id: str, commit: str, path: str, start: int, size: int) -> bytes:
         """Read `size` bytes at `start` of a file, without downloading the rest.
@@ -301,7 +302,8 @@ class Hub:
         with ExitStack() as opened, no_xet_warning(), bars(sum(upload.size for upload in changes.uploads)):
             try:
                 with self._asking(repo_id, revision):
-                    additions = self._additions(repo_id, revision, changes.uploads, opened)
+                    open_files = bool(changes.uploads) and not self._has_xet(repo_id, revision)
+                    additions = operations.additions(changes.uploads, opened if open_files else None)
                     self._api.preupload_lfs_files(
                         repo_id, additions, revision=revision, create_pr=create_pr, free_memory=False
                     )
@@ -309,15 +311,10 @@ class Hub:
                 check_sources()  # a file that changed is why it could not be sent
                 raise
             check_sources()
-            copies = [
-                CommitOperationCopy(src_path_in_repo=source, path_in_repo=target, src_revision=parent)
-                for source, target in changes.copies
-            ]
-            deletes = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in changes.deletes]
             with self._asking(repo_id, revision, published=Published.MAYBE):
                 info = self._api.create_commit(
                     repo_id,
-                    [*additions, *copies, *deletes],
+                    [*additions, *operations.others(changes, parent)],
                     commit_message=message,
                     commit_description=description,
                     revision=revision,
@@ -325,23 +322,6 @@ class Hub:
                     parent_commit=parent,
                 )
         return Committed(info.oid, str(info.commit_url), info.pr_url)
-
-    def _additions(
-        self, repo_id: str, revision: str, uploads: Sequence[Upload], opened: ExitStack
-    ) -> list[CommitOperationAdd]:
-        """The client's operations, with hashes preset so that no byte is read twice."""
-        open_files = bool(uploads) and not self._has_xet(repo_id, revision)
-        additions = []
-        for upload in uploads:
-            addition = CommitOperationAdd(upload.path, cast("str", upload.content))
-            addition.upload_info.sha256 = bytes.fromhex(upload.sha256)
-            if open_files:
-                # An open file makes the client take the LFS route, whatever HF_HUB_DISABLE_XET says.
-                content = upload.content
-                file = io.BytesIO(content) if isinstance(content, bytes) else opened.enter_context(content.open("rb"))
-                addition.path_or_fileobj = cast("str", file)
-            additions.append(addition)
-        return additions
 
     def _has_xet(self, repo_id: str, revision: str) -> bool:
         """Ask the Hub for its xet route: the client cannot be told that there is none, it would fail instead."""

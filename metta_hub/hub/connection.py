@@ -20,7 +20,7 @@ from metta_hub.errors import ConflictError, HubAccessError, HubError, NotFoundEr
 from metta_hub.hub import operations
 from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo
 from metta_hub.hub.partial import remove_partial
-from metta_hub.hub.quiet import bars, no_xet_warning
+from metta_hub.hub.quiet import bars, hide_signatures, no_xet_warning
 from metta_hub.hub.refusals import BAD_REQUEST, FORBIDDEN, NOT_FOUND, Published, Question, explained
 
 LIBRARY = "metta_hub"
@@ -48,6 +48,7 @@ class Hub:
         self._tidied: set[str] = set()
         self.endpoint = constants.ENDPOINT
         self._check_environment()
+        hide_signatures()
         self._api = HfApi(
             endpoint=self.endpoint,
             token=self._token or False,

@@ -183,12 +183,17 @@ def test_a_directory_in_the_place_of_the_json_is_refused_before_anything_is_rena
     assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.json"]
 
 
-def test_what_a_dead_writer_began_makes_no_pair_of_a_lone_pt(tmp_path):
-    lone = tmp_path / f"{NAME}.pt"
-    lone.write_bytes(OLD.read_bytes())
-    files.temporary_name(lone.with_suffix(".json"), "0123abcd").write_bytes(b"")
-    assert formats.read(lone).origin.format == "state dict"
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_what_a_dead_writer_began_makes_no_pair_of_a_lone_pt(tmp_path, share):
+    written = write(OLD, tmp_path)
+    document = written.json.read_bytes()
+    written.json.unlink()
+    begun = files.temporary_name(written.json, "0123abcd")
+    begun.write_bytes(document[: int(len(document) * share)])
+    assert formats.read(written.pt).origin.format == "state dict"
     assert pair.find(tmp_path) == []
+    begun.write_bytes(document)
+    assert formats.read(written.pt).origin.format == "pair"
 
 
 def test_what_is_no_temporary_file_is_left_alone(tmp_path):

@@ -56,3 +56,11 @@ def finish(process):
     out, err = process.communicate(timeout=120)
     assert "Traceback" not in err, err
     return process.returncode, out, err
+
+
+def use_endpoint(patch, endpoint):
+    """Have the official client in this process talk to another address: it has built its own from HF_ENDPOINT."""
+    from huggingface_hub import constants
+
+    patch.setattr(constants, "ENDPOINT", endpoint)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")

@@ -254,6 +254,7 @@ def _publish(job: _Job, place: Place) -> Pushed:
         try:
             committed = _commit(job, place, repo, planned)
         except ParentMovedError:
+            job.report("again", f"somebody else published to {place.repo_id} meanwhile")
             continue
         _tag(job, place, committed.commit)
         proposed = committed.pull_request

@@ -1,18 +1,19 @@
 """Several at once: everything that was answered for is there, whole, and nobody's files were mixed with another's."""
 
 import json
+import random
 import re
 import struct
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 
 import metta_hub
 from metta_hub import errors
 from relay import ASKED, relay
-from support import DATA, finish, start
+from support import DATA, finish, start, use_endpoint
 
 FIRST = DATA / "run" / "model_000020.pt"
 PT = DATA / "run" / "model_000140.pt"
@@ -49,7 +50,7 @@ def meanwhile(hub, monkeypatch):
                 todo.pop()()
 
         with relay(hub.endpoint, act) as endpoint, monkeypatch.context() as patch:
-            patch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+            use_endpoint(patch, endpoint)
             yield
         assert not todo
 
@@ -59,14 +60,36 @@ def meanwhile(hub, monkeypatch):
 # --- the real thing -------------------------------------------------------------------------------------------------
 
 
-def test_six_pushes_to_a_new_repo_at_once_all_land(repo_id, api, tmp_path):
-    paths = [small(tmp_path, number) for number in range(6)]
+@pytest.mark.parametrize("number", [6, pytest.param(12, marks=pytest.mark.slow)])
+def test_pushes_to_a_new_repo_at_once_all_land(repo_id, api, tmp_path, number):
+    paths = [small(tmp_path, one) for one in range(number)]
     done = [finish(process) for process in [start("push", path, repo_id, "--json") for path in paths]]
-    assert [code for code, _, _ in done] == [0] * 6, [err for _, _, err in done]
+    assert [code for code, _, _ in done] == [0] * number, [err for _, _, err in done]
     pushed = [json.loads(out) for _, out, _ in done]
     assert checkpoints_in(repo_id) == {path.stem for path in paths}
-    assert len({one["commit"] for one in pushed}) == 6
+    assert len({one["commit"] for one in pushed}) == number
+    assert [one["created"] for one in pushed].count(True) == 1
     assert sorted(commits_in(api, repo_id)) == sorted(["initial commit", *(f"Publish {path.stem}" for path in paths)])
+    assert metta_hub.verify(repo_id).ok
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(8))
+def test_pushes_at_once_of_which_some_are_killed(repo_id, api, tmp_path, turn):
+    paths, delays = [small(tmp_path, one) for one in range(6)], random.Random(turn)
+    processes = [start("push", path, repo_id) for path in paths]
+    for process in processes[::2]:
+        time.sleep(delays.uniform(0, 0.8))
+        process.kill()
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes[1::2]] == [0] * 3
+    assert checkpoints_in(repo_id) >= {path.stem for path in paths[1::2]}
+    assert metta_hub.verify(repo_id).ok
+    for path in paths:
+        metta_hub.push(path, repo_id)
+    assert checkpoints_in(repo_id) == {path.stem for path in paths}
+    assert len(commits_in(api, repo_id)) >= 7
     assert metta_hub.verify(repo_id).ok
 
 
@@ -84,8 +107,11 @@ def test_two_pushes_of_the_same_checkpoint_at_once(repo_id, api):
 
 def test_a_moved_parent_is_looked_at_again(repo_id, meanwhile, api):
     metta_hub.push(FIRST, repo_id)
+    said = []
     with meanwhile(COMMIT, lambda: metta_hub.push(OTHER, repo_id)):
-        assert metta_hub.push(PT, repo_id).root == "model_000140"
+        pushed = metta_hub.push(PT, repo_id, report=lambda verb, text: said.append((verb, text)))
+    assert pushed.root == "model_000140"
+    assert said.count(("again", f"somebody else published to {repo_id} meanwhile")) == 1
     assert checkpoints_in(repo_id) == {"model_000020", "model_000140", "model_000202"}
     assert commits_in(api, repo_id)[:2] == ["Publish model_000140", "Publish model_000202"]
     assert metta_hub.verify(repo_id).ok
@@ -123,7 +149,7 @@ def test_when_others_are_always_faster_the_push_ends_and_says_so(repo_id, hub, t
             busy.clear()
 
     with relay(hub.endpoint, act) as endpoint:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+        use_endpoint(monkeypatch, endpoint)
         with pytest.raises(errors.ParentMovedError) as caught:
             metta_hub.push(PT, repo_id)
     assert str(caught.value) == f"Others published to {repo_id} before each of 3 tries; nothing was published."
@@ -209,12 +235,13 @@ def test_the_same_pulled_into_an_empty_folder_by_several_at_once(two_versions, t
     assert_whole(tmp_path / "out", two_versions)
 
 
-def test_what_reads_a_pair_while_it_is_pulled_never_finds_it_mixed(two_versions, tmp_path):
+@pytest.mark.parametrize("turns", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_what_reads_a_pair_while_it_is_pulled_never_finds_it_mixed(two_versions, tmp_path, turns):
     folder = tmp_path / "out"
     pt = folder / "model_000140.pt"
     metta_hub.pull(two_versions[140][0], folder)
     found = []
-    for turn in range(2):
+    for turn in range(turns):
         puller = start("pull", two_versions[(202, 140)[turn % 2]][0], folder, "--force")
         while puller.poll() is None:
             verified = metta_hub.verify(pt)

@@ -6,14 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 
 import metta_hub
 import tampering
 from metta_hub import errors
 from relay import ANSWERED, ASKED, relay
-from support import DATA, finish, start
+from support import DATA, finish, start, use_endpoint
 
 PT = DATA / "run" / "model_000140.pt"
 OTHER = DATA / "run" / "model_000202.pt"
@@ -60,7 +59,7 @@ def test_written_to_around_the_upload(repo_id, hub, api, tmp_path, monkeypatch, 
             todo.pop()(source, OTHER)
 
     with relay(hub.endpoint, act) as endpoint:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+        use_endpoint(monkeypatch, endpoint)
         with pytest.raises(errors.SourceChangedError, match="while it was being published; nothing was published"):
             metta_hub.push(source, repo_id)
     assert not todo

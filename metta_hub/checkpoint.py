@@ -182,6 +182,14 @@ class FileState:
         stat = path.stat()
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
+    @classmethod
+    def if_any(cls, path: Path) -> "FileState | None":
+        """The state of a file that may be gone, or out of reach."""
+        try:
+            return cls.of(path)
+        except OSError:
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -208,6 +216,10 @@ class Origin:
     recipe: Path | None = None
     unused_bytes: int = 0
     warnings: tuple[str, ...] = ()
+
+    def changed(self) -> Path | None:
+        """A source that was written to, replaced or removed since it was read; None when all are as they were."""
+        return next((path for path, state in self.sources.items() if FileState.if_any(path) != state), None)
 
 
 @dataclass(frozen=True)

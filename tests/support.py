@@ -1,6 +1,10 @@
 """Where the real checkpoints are, and what tests ask of them."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
@@ -19,3 +23,44 @@ def pairs():
 def values_of(path):
     """A pair's JSON as values; bare NaN, which Metta writes, is None."""
     return json.loads(Path(path).read_text(), parse_constant=lambda _: None)
+
+
+def killed_at_change(prefix, number, *command):
+    """Run Python in a process that is killed before its n-th change of paths with a prefix; whether it came to that."""
+    tests = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, str(tests / "dying.py"), str(prefix), str(number), *map(str, command)],
+        cwd=tests.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode in {0, -signal.SIGKILL}, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.returncode != 0
+
+
+def start(*arguments, env=None):
+    """Run the command line in a process that is not waited for."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "metta_hub", *map(str, arguments)],
+        env=os.environ | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    """Wait for a process: its exit code, and what it wrote."""
+    out, err = process.communicate(timeout=120)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+def use_endpoint(patch, endpoint):
+    """Have the official client in this process talk to another address: it has built its own from HF_ENDPOINT."""
+    from huggingface_hub import constants
+
+    patch.setattr(constants, "ENDPOINT", endpoint)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")

@@ -179,8 +179,15 @@ def check_local(path: Path) -> Iterator[Check]:
         return
     weights, file = checkpoint.weights, checkpoint.origin.path.name
     yield Check(file, ok=True, detail=f"{checkpoint.origin.format}, {count(len(weights.tensors), 'tensor')}")
-    yield attempt(f"{file}: checksums", lambda: _check_sums(checkpoint, file))
-    yield attempt(f"{file}: recorded hash", lambda: _check_recorded(checkpoint, file))
+    read = [
+        attempt(f"{file}: checksums", lambda: _check_sums(checkpoint, file)),
+        attempt(f"{file}: recorded hash", lambda: _check_recorded(checkpoint, file)),
+    ]
+    changed = checkpoint.origin.changed()
+    if changed is not None:  # and what was read of it may be of two files
+        detail = f"{changed.name} changed while it was being verified; run the same command again"
+        read = [Check(f"{changed.name}: unchanged", ok=False, detail=detail)]
+    yield from read
 
 
 def _check_sums(checkpoint: Checkpoint, file: str) -> Check:

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metta_hub import formats, history, policies
-from metta_hub.api import targets
+from metta_hub.api import sources, targets
 from metta_hub.api.pull import fetch
 from metta_hub.api.remote import RepoCommit
-from metta_hub.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from metta_hub.policies import Module
@@ -34,14 +33,13 @@ def from_pretrained(
         MissingDependencyError: torch is not installed.
         UnknownArchitectureError: nobody registered a builder for its architecture (`metta_hub.register`).
         WeightsMismatchError: the weights are not that architecture's.
+        SourceChangedError: a local checkpoint was written to meanwhile.
     """
     policies.require_torch()
-    return policies.build(_read(target, revision, token, cache_dir), device=device)
-
-
-def _read(target: Path | str, revision: str | None, token: str | None, cache_dir: Path | None) -> Checkpoint:
     found = targets.parse(str(target), revision=revision)
     if isinstance(found, Path):
-        return formats.read(found)
+        checkpoint = formats.read(found)
+        with sources.unchanged(checkpoint.origin, "the file changed while it was being read"):
+            return policies.build(checkpoint, device=device)
     repo = RepoCommit.open(found, "from_pretrained", token=token, cache_dir=cache_dir)
-    return fetch(repo, history.select(repo.index, found.selector).entry)
+    return policies.build(fetch(repo, history.select(repo.index, found.selector).entry), device=device)

@@ -38,12 +38,16 @@ class Place:
         repo: the repo as it is; None when it has to be made.
         branch: the branch to commit to.
         branch_exists: whether it is there.
+        tagged: whether the wished tag is there, at the head of the branch: right if that holds everything already.
+        created: whether the repo was made for this publication.
     """
 
     repo_id: str
     repo: RepoInfo | None
     branch: str
     branch_exists: bool
+    tagged: bool = False
+    created: bool = False
 
 
 def check(hub: Hub, wish: Wish) -> Place:
@@ -64,7 +68,7 @@ def check(hub: Hub, wish: Wish) -> Place:
     if not wish.create_pr:
         hub.require_write(repo.repo_id, account)
     _check_visibility(repo, wish.private)
-    return Place(repo.repo_id, repo, branch, branch_exists=_check_refs(hub, repo, branch, wish.tag))
+    return _check_refs(hub, repo, branch, wish.tag)
 
 
 def _check_names(wish: Wish) -> str:
@@ -82,18 +86,25 @@ def _check_names(wish: Wish) -> str:
     return names.check_ref(branch, "branch")
 
 
-def _check_refs(hub: Hub, repo: RepoInfo, branch: str, tag: str | None) -> bool:
-    """Whether the branch is there; a tag must not be."""
+def tag_taken(repo_id: str, tag: str | None) -> ConflictError:
+    """The error for a tag that stands for something else."""
+    return ConflictError(str(tag), f"{repo_id} has the tag '{tag}' already.", hint="choose another --tag")
+
+
+def _check_refs(hub: Hub, repo: RepoInfo, branch: str, tag: str | None) -> Place:
+    """Whether the branch is there; a tag may be only where an earlier run of the same command would have made it."""
     if tag is None and branch == MAIN:
-        return True
+        return Place(repo.repo_id, repo, branch, branch_exists=True)
     branches, tags = hub.branches(repo.repo_id)
-    if tag in tags:
-        raise ConflictError(str(tag), f"{repo.repo_id} has the tag '{tag}' already.", hint="choose another --tag")
     if branch in tags and branch not in branches:
         raise ConflictError(
             branch, f"'{branch}' is a tag of {repo.repo_id}, and those don't move.", hint="name a branch"
         )
-    return branch in branches or branch.startswith("refs/pr/")
+    exists = branch in branches or branch.startswith("refs/pr/")
+    tagged = tag in tags
+    if tagged and not (exists and hub.resolve(repo.repo_id, tag) == hub.resolve(repo.repo_id, branch)):
+        raise tag_taken(repo.repo_id, tag)
+    return Place(repo.repo_id, repo, branch, branch_exists=exists, tagged=tagged)
 
 
 def _check_new(hub: Hub, repo_id: str, account: Account, wish: Wish) -> None:

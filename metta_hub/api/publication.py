@@ -222,7 +222,7 @@ def _changes(
         if record.sha256 in stored:
             copies.append((stored[record.sha256], path))
         elif content is not None:
-            uploads.append(Upload(path, content, record.sha256))
+            uploads.append(Upload(path, content, record.size, record.sha256))
         else:
             sentence = f"{repo.label} lacks {path}, which its index lists."
             raise NotFoundError(path, sentence, hint=f"metta-hub verify {repo.repo_id}")

@@ -1,5 +1,6 @@
 """pull: a reference → a local pair. fetch → read → write."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from metta_hub.api.report import Report, silent
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.containers import copying
 from metta_hub.containers.copying import Written
-from metta_hub.errors import ChecksumError
+from metta_hub.errors import ChecksumError, HubUnreachableError
 from metta_hub.formats import pair
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Entry, FileRecord
@@ -109,18 +110,24 @@ def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True) -> Checkpoin
     wanted = repo_format.needed_to_rebuild(entry, original=original)
     folder = repo.folder(wanted)
     for path in wanted:
-        written, record = copying.digest(folder / path), entry.files[path]
-        if (written.size, written.sha256) != (record.size, record.sha256):
+        difference = _difference(copying.digest(folder / path), entry.files[path])
+        if difference:  # what lies in the cache may be damaged
+            with contextlib.suppress(HubUnreachableError):
+                difference = _difference(copying.digest(repo.fetch(path, anew=True)), entry.files[path])
+        if difference:
             raise ChecksumError(
                 f"{repo.label}/{path}",
                 path,
-                _difference(written, record),
+                difference,
                 hint=f"metta-hub verify {repo.repo_id}@{str(repo.commit)[:7]}",
             )
     return repo_format.read(folder, entry.name, original=original)
 
 
 def _difference(written: Written, record: FileRecord) -> str:
+    """How a file differs from its record; "" when it does not."""
     if written.size != record.size:
         return f"it has {written.size:,} bytes, the index says {record.size:,}"
-    return f"its sha256 is {written.sha256[:12]}…, the index says {record.sha256[:12]}…"
+    if written.sha256 != record.sha256:
+        return f"its sha256 is {written.sha256[:12]}…, the index says {record.sha256[:12]}…"
+    return ""

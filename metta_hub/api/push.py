@@ -1,25 +1,29 @@
 """push: publish one checkpoint. read → judge → preflight → make files → plan → one commit."""
 
-import tempfile
+import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metta_hub import formats, scrub
-from metta_hub.api import judging, materials, preflight, publication, targets
+from metta_hub.api import judging, materials, preflight, publication, sources, targets
 from metta_hub.api.judging import Publishable
 from metta_hub.api.materials import Materials
 from metta_hub.api.preflight import Place, Wish
 from metta_hub.api.publication import Publication, Request
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, count, megabytes, silent
-from metta_hub.checkpoint import FileState
-from metta_hub.errors import HubError, MettaHubError, ParentMovedError, SourceChangedError
+from metta_hub.errors import ConflictError, HubError, MettaHubError, ParentMovedError
+from metta_hub.formats import scratch
 from metta_hub.hub import Committed, Hub
 from metta_hub.scrub import Redaction
 
-#: How often a publication is planned anew because somebody else published meanwhile.
-TRIES = 5
+#: How often a publication is planned and tried, because somebody else published meanwhile.
+TRIES = 12
+#: Seconds to wait at most before the second try and before any other: as long as a publication takes, about.
+FIRST_WAIT, LONGEST_WAIT = 0.2, 2.0
+_CHANGED = "the file changed while it was being published; nothing was published"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ def push(
     hub = Hub("push", publishing=True, token=token, cache_dir=cache_dir)
     wish = Wish(reference, private, create_pr, tag)
     place = preflight.check(hub, wish)
-    with tempfile.TemporaryDirectory(prefix="metta-hub-") as folder:
+    with scratch.folder() as folder:
         job = _Job(
             hub=hub,
             wish=wish,
@@ -132,7 +136,7 @@ def push(
             request=Request(promote=promote, replace=replace, template=template, license_id=license),
             message=scrub.scrub_text(commit_message or f"Publish {item.checkpoint.name}")[0],
             description=scrub.scrub_text(commit_description)[0],
-            files=_Files(item, Path(folder), keep_pt=pt, report=report),
+            files=_Files(item, folder, keep_pt=pt, report=report),
             report=report,
         )
         return _rehearse(job, place) if dry_run else _publish(job, place)
@@ -165,7 +169,8 @@ def _look(path: Path, settings: Sequence[str], metadata_file: Path | None, repor
         count(weights.parameters, "parameter"),
     ]
     report("read", ", ".join([*read, f"epoch {epoch if isinstance(epoch, int) else 'unknown'}"]))
-    item = judging.judge(source, pt=pt, settings=settings, metadata_file=metadata_file)
+    with sources.unchanged(source.origin, _CHANGED):
+        item = judging.judge(source, pt=pt, settings=settings, metadata_file=metadata_file)
     for redaction in item.redactions:
         report("clean", _redaction_in_words(item, redaction))
     return item
@@ -223,40 +228,62 @@ def _plan_ahead(job: _Job, place: Place) -> Publication:
     if place.repo is not None:
         commit = job.hub.resolve(place.repo_id, place.branch) if place.branch_exists else place.repo.commit
     repo = RepoCommit(job.hub, place.repo_id, commit)
-    return publication.plan(job.item, job.files.for_repo(repo), repo, job.request)
+    return _plan(job, repo)
+
+
+def _plan(job: _Job, repo: RepoCommit) -> Publication:
+    """Make the files and decide what to do with them."""
+    with sources.unchanged(job.item.checkpoint.origin, _CHANGED):
+        return publication.plan(job.item, job.files.for_repo(repo), repo, job.request)
 
 
 def _publish(job: _Job, place: Place) -> Pushed:
     """Plan and commit; when somebody else published meanwhile, look again and decide again."""
-    made = place
     if place.repo is None or not place.branch_exists:
         job.hub.check_card(_plan_ahead(job, place).card)  # nothing is made for what would be refused
-        made = _make_place(job, place)
-    for left in reversed(range(TRIES)):
-        repo = RepoCommit(job.hub, made.repo_id, job.hub.resolve(made.repo_id, made.branch))
-        planned = publication.plan(job.item, job.files.for_repo(repo), repo, job.request)
+        place = _make_place(job, place)
+    for turn in range(TRIES):
+        _wait(turn)
+        repo = RepoCommit(job.hub, place.repo_id, job.hub.resolve(place.repo_id, place.branch))
+        planned = _plan(job, repo)
         if not planned.changes:
-            _tag(job, made, str(repo.commit))
-            return _result(job, made, planned, created=place.repo is None, commit=repo.commit)
+            _tag(job, place, str(repo.commit))
+            return _result(job, place, planned, created=place.created, commit=repo.commit)
+        if place.tagged:
+            raise preflight.tag_taken(place.repo_id, job.wish.tag)
         try:
-            committed = _commit(job, made, repo, planned)
+            committed = _commit(job, place, repo, planned)
         except ParentMovedError:
-            if not left:
-                raise
+            job.report("again", f"somebody else published to {place.repo_id} meanwhile")
             continue
-        _tag(job, made, committed.commit)
-        created, proposed = place.repo is None, committed.pull_request
-        return _result(job, made, planned, created=created, commit=committed.commit, proposed=proposed)
-    raise AssertionError  # the last turn of the loop returns or raises
+        _tag(job, place, committed.commit)
+        proposed = committed.pull_request
+        return _result(job, place, planned, created=place.created, commit=committed.commit, proposed=proposed)
+    raise ParentMovedError(
+        place.repo_id,
+        f"Others published to {place.repo_id} before each of {TRIES} tries; nothing was published.",
+        hint="run the same command again, nothing is sent twice; at best when fewer publish there",
+    )
+
+
+def _wait(turn: int) -> None:
+    """Leave the way to others, for a time that is different for each of those who wait."""
+    if turn:
+        time.sleep(random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2 ** (turn - 1))))  # noqa: S311  (no secret)
 
 
 def _make_place(job: _Job, place: Place) -> Place:
-    hub, repo = job.hub, place.repo
-    if repo is None:
-        repo = hub.create(place.repo_id, private=job.wish.private)
-    if not place.branch_exists:
-        hub.create_branch(repo.repo_id, place.branch, repo.commit)
-    return replace(place, repo_id=repo.repo_id, repo=repo)
+    hub = job.hub
+    if place.repo is None:
+        try:
+            place = replace(place, repo=hub.create(place.repo_id, private=job.wish.private), created=True)
+        except ConflictError:
+            place = preflight.check(hub, job.wish)  # somebody was faster: what holds for theirs?
+            if place.repo is None:
+                raise
+    if place.repo is not None and not place.branch_exists:
+        hub.create_branch(place.repo_id, place.branch, place.repo.commit)
+    return place
 
 
 def _commit(job: _Job, place: Place, repo: RepoCommit, planned: Publication) -> Committed:
@@ -269,23 +296,8 @@ def _commit(job: _Job, place: Place, repo: RepoCommit, planned: Publication) -> 
         message=job.message,
         description=job.description,
         create_pr=job.wish.create_pr,
-        before_commit=lambda: _check_unchanged(job.item),
+        check_sources=lambda: sources.require_unchanged(job.item.checkpoint.origin, _CHANGED),
     )
-
-
-def _check_unchanged(item: Publishable) -> None:
-    """Stop when a source was written to while it was being read or sent."""
-    for path, state in item.checkpoint.origin.sources.items():
-        try:
-            now: FileState | None = FileState.of(path)
-        except OSError:
-            now = None
-        if now != state:
-            raise SourceChangedError(
-                path,
-                "the file changed while it was being published; nothing was published",
-                hint="run the same command again when nobody writes to it",
-            )
 
 
 def _tag(job: _Job, place: Place, commit: str) -> None:
@@ -296,9 +308,10 @@ def _tag(job: _Job, place: Place, commit: str) -> None:
         job.hub.tag(place.repo_id, tag, commit, job.message)
     except MettaHubError as error:
         sentence = f"It is published in {place.repo_id} as {commit}, but the tag '{tag}' was not made: {error}"
-        raise HubError(
-            place.repo_id, sentence, hint=f"hf repos tag create {place.repo_id} {tag} --revision {commit}"
-        ) from error
+        command = f"hf repos tag create {place.repo_id} {{}} --revision {commit}"
+        taken = isinstance(error, ConflictError)
+        hint = f"choose another: {command.format('TAG')}" if taken else command.format(tag)
+        raise HubError(place.repo_id, sentence, hint=hint) from error
 
 
 def _bytes_to_send(planned: Publication) -> int:

@@ -1,6 +1,5 @@
 """verify: do files, hashes, mirror and metadata agree, tensor by tensor? Everything is read and hashed anew."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from metta_hub.api.report import Report, count, silent
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.errors import MettaHubError
 from metta_hub.formats import repo as repo_format
+from metta_hub.formats import scratch
 from metta_hub.index import Entry
 from metta_hub.names import CARD, CONFIG, INDEX, Reference
 
@@ -122,11 +122,11 @@ def _verify_folder(repo: RepoFiles, entries: Sequence[Entry], selector: str | No
     folder = repo.folder([INDEX])
     yield from checks.check_front(folder, whole=selector is None)
     known: set[str] = set()
-    with tempfile.TemporaryDirectory(prefix="metta-hub-") as scratch:
+    with scratch.folder() as restored:
         for entry in entries:
             known |= entry.files.keys()
             yield from (checks.check_file(folder, path, record) for path, record in sorted(entry.files.items()))
-            yield from checks.check_checkpoint(folder, entry, Path(scratch) / "original.pt")
+            yield from checks.check_checkpoint(folder, entry, restored / "original.pt")
             if entry.name == repo.index.root:
                 yield checks.check_root(folder, entry)
     if selector is None:

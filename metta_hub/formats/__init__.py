@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 from metta_hub import containers
-from metta_hub.checkpoint import Checkpoint
+from metta_hub.checkpoint import Checkpoint, FileState
 from metta_hub.containers import torch_zip
-from metta_hub.errors import FormatError
+from metta_hub.errors import FormatError, MettaHubError, SourceChangedError
 from metta_hub.formats import pair, repo, safetensors_file, sharded, state_dict
 
 #: In the order of asking: the first that recognises a path reads it.
@@ -24,8 +24,21 @@ def read(path: Path) -> Checkpoint:
     Raises:
         FormatError: it is of no format that we read, is damaged, or is not plain.
         MetadataError: its metadata cannot be what they say they are.
+        SourceChangedError: somebody writes to it.
         OSError: it cannot be opened.
     """
+    before = FileState.if_any(path)
+    try:
+        return _read(path)
+    except (MettaHubError, OSError) as error:
+        if isinstance(error, SourceChangedError) or before == FileState.if_any(path):
+            raise
+        raise SourceChangedError(
+            path, "it changed while it was being read", hint="run the same command again when nobody writes to it"
+        ) from error
+
+
+def _read(path: Path) -> Checkpoint:
     for format_ in FORMATS:
         if format_.sniff(path):
             checkpoint: Checkpoint = format_.read(path)

@@ -3,21 +3,26 @@
 The two files are put in place one after the other: both complete under temporary names and on the disk, then `.pt`
 renamed, then the JSON, which names its weights' size and sha256. A reader that comes between the two renames finds
 the finished temporary JSON that names the `.pt` it sees, and takes that; the next writer finishes the rename.
+Writers of one pair rename one after the other; a reader whose files were renamed meanwhile reads again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metta_hub import containers, metadata, names
 from metta_hub.checkpoint import Checkpoint, FileState, Origin
 from metta_hub.containers import copying, recipe, torch_file, torch_zip
 from metta_hub.containers.copying import Written
-from metta_hub.errors import ChecksumError, ConflictError, FormatError, MettaHubError
+from metta_hub.errors import ChecksumError, ConflictError, FormatError, MettaHubError, SourceChangedError
 from metta_hub.formats import files
 
 FORMAT = "pair"
+#: How often a pair is read that changes while it is being read.
+LOOKS = 10
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ def sniff(path: Path) -> bool:
     if path.suffix not in {".pt", ".json"}:
         return False
     pt, document = path.with_suffix(".pt"), path.with_suffix(".json")
-    has_document = document.is_file() or bool(files.leftovers(document))
+    has_document = document.is_file() or _document_for(pt).is_file()
     return has_document and pt.is_file() and containers.sniff(pt) in torch_file.CONTAINERS
 
 
@@ -59,28 +64,10 @@ def read(path: Path) -> Checkpoint:
     Raises:
         FormatError: a file is damaged, the `.pt` is not plain, or the JSON describes another `.pt`.
         MetadataError: the JSON cannot be what it says it is.
+        SourceChangedError: somebody keeps writing to it.
     """
     pt = path.with_suffix(".pt")
-    document = _document_for(pt)
-    sources = {file: FileState.of(file) for file in (pt, document)}
-    opened = torch_file.read(pt)
-    known = metadata.parse(files.read_document(document), document)
-    _check_size(pt, known.block, sources[pt].size)
-    return Checkpoint(
-        name=names.checkpoint_name(pt.stem),
-        weights=opened.weights,
-        metadata=known,
-        origin=Origin(
-            path=pt,
-            format=FORMAT,
-            container=opened.container,
-            sources=sources,
-            findings=opened.findings,
-            pt=pt,
-            unused_bytes=opened.unused_bytes,
-            warnings=opened.warnings,
-        ),
-    )
+    return _while_still(pt, lambda: _read(pt))
 
 
 def read_metadata(path: Path) -> metadata.Metadata:
@@ -88,9 +75,9 @@ def read_metadata(path: Path) -> metadata.Metadata:
 
     Raises:
         MetadataError: the JSON cannot be what it says it is.
+        SourceChangedError: somebody keeps writing to it.
     """
-    document = _document_for(path)
-    return metadata.parse(files.read_document(document), document)
+    return _while_still(path, lambda: _read_metadata(_document_for(path)))
 
 
 def write(checkpoint: Checkpoint, folder: Path, *, block: Mapping[str, Any], force: bool = False) -> PairFiles:
@@ -119,33 +106,49 @@ def write(checkpoint: Checkpoint, folder: Path, *, block: Mapping[str, Any], for
                 _check_recorded(checkpoint, target, weights)
             content = _document(checkpoint, target, weights, block)
             found = PairFiles(target, _json_of(target), weights, copying.digest_bytes(content), identical)
-            if _same(found, content):
+            if _is_there(found, content, force=force):
                 return found
-            _refuse_other_content(found, force=force)
             document.write(content)
             document.flush()
-            files.sync(new_pt)
-            files.sync(new_json)
-            new_pt.replace(target)
-            new_json.replace(_json_of(target))
-            files.sync(target.parent)
+            for path in (new_pt, new_json, target.parent):
+                files.sync(path)
+            with _alone(target):
+                if not _is_there(found, content, force=force):  # as somebody else may have left it meanwhile
+                    _rename(new_pt, new_json, found)
     finally:
-        new_pt.unlink(missing_ok=True)
-        new_json.unlink(missing_ok=True)
+        # When the `.pt` is in its place, only the JSON beside it says what it is: that one stays until it is renamed.
+        if new_pt.exists():
+            new_json.unlink(missing_ok=True)
+            new_pt.unlink(missing_ok=True)
     return found
 
 
 def finish_interrupted(pt: Path) -> None:
     """Finish what a writer that died left beside a pair: complete its rename, or remove its temporary files."""
     document = _json_of(pt)
-    abandoned = [file for file in files.leftovers(document) if files.abandoned(file)]
-    if abandoned and pt.is_file():
-        written = copying.digest(pt)
-        for file in abandoned:
-            if _names(file, written):
-                file.replace(document)
-    for file in (*abandoned, *(file for file in files.leftovers(pt) if files.abandoned(file))):
-        file.unlink(missing_ok=True)
+    if not files.leftovers(document) and not files.leftovers(pt):
+        return
+    with _alone(pt), files.abandoned(files.leftovers(document)) as documents:
+        finished = _finished(documents, pt)
+        if finished is not None:
+            finished.replace(document)
+            files.sync(pt.parent)
+        with files.abandoned(files.leftovers(pt)) as weights:
+            for file in (*documents, *weights):
+                file.unlink(missing_ok=True)
+
+
+def _alone(pt: Path) -> AbstractContextManager[None]:
+    """Keep other writers of a pair from renaming."""
+    return files.locked(files.temporary_name(pt, "lock"))
+
+
+def _rename(new_pt: Path, new_json: Path, found: PairFiles) -> None:
+    """Put both files in place; after a power failure, too, the second is renamed only if the first is."""
+    new_pt.replace(found.pt)
+    files.sync(found.pt.parent)
+    new_json.replace(found.json)
+    files.sync(found.pt.parent)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------
@@ -155,22 +158,84 @@ def _json_of(pt: Path) -> Path:
     return pt.with_suffix(".json")
 
 
+def _while_still(pt: Path, look: Callable[[], T]) -> T:
+    """Look at a pair until nobody renames its files meanwhile: those of before and after don't belong together.
+
+    Raises:
+        SourceChangedError: it changes again and again.
+    """
+    for _ in range(LOOKS):
+        before = _state(pt)
+        failure: MettaHubError | OSError | None = None
+        try:
+            found = look()
+        except (MettaHubError, OSError) as error:
+            failure = error
+        if before != _state(pt):
+            continue
+        if failure is not None:
+            raise failure
+        return found
+    raise SourceChangedError(
+        pt,
+        "it changed again and again while it was being read",
+        hint="run the same command again when nobody writes to it",
+    )
+
+
+def _state(pt: Path) -> tuple[object, ...]:
+    document = _json_of(pt)
+    return (FileState.if_any(pt), FileState.if_any(document), *files.leftovers(document))
+
+
+def _read(pt: Path) -> Checkpoint:
+    document = _document_for(pt)
+    sources = {file: FileState.of(file) for file in (pt, document)}
+    opened = torch_file.read(pt)
+    known = _read_metadata(document)
+    _check_size(pt, known.block, sources[pt].size)
+    return Checkpoint(
+        name=names.checkpoint_name(pt.stem),
+        weights=opened.weights,
+        metadata=known,
+        origin=Origin(
+            path=pt,
+            format=FORMAT,
+            container=opened.container,
+            sources=sources,
+            findings=opened.findings,
+            pt=pt,
+            unused_bytes=opened.unused_bytes,
+            warnings=opened.warnings,
+        ),
+    )
+
+
+def _read_metadata(document: Path) -> metadata.Metadata:
+    return metadata.parse(files.read_document(document), document)
+
+
 def _document_for(pt: Path) -> Path:
     """The JSON that describes this `.pt`: `NAME.json`, unless a write was cut off between its two renames."""
     document = _json_of(pt)
-    left = files.leftovers(document)
-    if left:
-        written = copying.digest(pt)
-        for file in left:
-            if _names(file, written):
-                return file
-    return document
+    return _finished(files.leftovers(document), pt) or document
+
+
+def _finished(left: Sequence[Path], pt: Path) -> Path | None:
+    """The newest of some temporary JSONs that describe the `.pt` that is there, unless `NAME.json` does."""
+    if not left or not pt.is_file():
+        return None
+    written = copying.digest(pt)
+    if _names(_json_of(pt), written):
+        return None
+    fitting = [file for file in left if _names(file, written)]
+    return max(fitting, key=lambda file: file.stat().st_mtime_ns, default=None)
 
 
 def _names(document: Path, written: Written) -> bool:
     """Whether a JSON says that it describes weights of this size and hash."""
     try:
-        block = metadata.parse(files.read_document(document), document).block
+        block = _read_metadata(document).block
     except (MettaHubError, OSError):
         return False
     weights = block.get("weights")
@@ -219,18 +284,30 @@ def _document(checkpoint: Checkpoint, pt: Path, weights: Written, block: Mapping
     return metadata.dumps({**values, "metta_hub": own})
 
 
+def _is_there(found: PairFiles, content: bytes, *, force: bool) -> bool:
+    """Whether the pair is there already, as it would be written.
+
+    Raises:
+        ConflictError: something else is there, and may not be replaced.
+    """
+    if _same(found, content):
+        return True
+    there = [file for file in (found.pt, found.json) if file.exists() or file.is_symlink()]
+    for file in there:
+        if file.is_dir():
+            raise ConflictError(str(file), f"{file} is a folder.", hint="pull into another folder")
+    if there and not force:
+        named = " and ".join(file.name for file in there)
+        raise ConflictError(
+            str(found.pt),
+            f"{named} in {found.pt.parent} hold{'s' if len(there) == 1 else ''} something else.",
+            hint="--force replaces them; or pull into another folder",
+        )
+    return False
+
+
 def _same(found: PairFiles, content: bytes) -> bool:
     try:
         return found.json.read_bytes() == content and copying.digest(found.pt) == found.weights
     except OSError:
         return False
-
-
-def _refuse_other_content(found: PairFiles, *, force: bool) -> None:
-    there = [file.name for file in (found.pt, found.json) if file.exists() or file.is_symlink()]
-    if there and not force:
-        raise ConflictError(
-            str(found.pt),
-            f"{' and '.join(there)} in {found.pt.parent} hold{'s' if len(there) == 1 else ''} something else.",
-            hint="--force replaces them; or pull into another folder",
-        )

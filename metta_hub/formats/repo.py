@@ -54,6 +54,7 @@ def read(path: Path, name: str | None = None, *, original: bool = True) -> Check
     index = read_index(path)
     entry = history.select(index, name).entry
     document = path / names.metadata_file(entry.name)
+    read = FileState.of(document)
     known = metadata.parse(files.read_document(document), document)
     pt = recipe = None
     if original:
@@ -65,7 +66,7 @@ def read(path: Path, name: str | None = None, *, original: bool = True) -> Check
         if not (path / file).is_file():
             raise NotFoundError(file, f"{path} lacks {file}, which its index lists.")
     container, weights, sources, findings = _read_weights(path, entry, known.block, pt)
-    sources[document] = FileState.of(document)
+    sources |= {document: read} | ({recipe: FileState.of(recipe)} if recipe else {})
     return Checkpoint(
         name=entry.name,
         weights=weights,

@@ -1,21 +1,12 @@
 """The connection: every call of huggingface_hub's API that metta_hub makes."""
 
-import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import cast
 from urllib.parse import quote, urlsplit
 
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationCopy,
-    CommitOperationDelete,
-    HfApi,
-    constants,
-    hf_hub_download,
-)
+from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (
     build_hf_headers,
@@ -25,9 +16,11 @@ from huggingface_hub.utils import (
 )
 
 from metta_hub._version import __version__
-from metta_hub.errors import HubAccessError, HubError, NotFoundError, UsageError
-from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo, Upload
-from metta_hub.hub.quiet import bars, no_xet_warning
+from metta_hub.errors import ConflictError, HubAccessError, HubError, NotFoundError, UsageError
+from metta_hub.hub import operations
+from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo
+from metta_hub.hub.partial import remove_partial
+from metta_hub.hub.quiet import bars, hide_signatures, no_xet_warning
 from metta_hub.hub.refusals import BAD_REQUEST, FORBIDDEN, NOT_FOUND, Published, Question, explained
 
 LIBRARY = "metta_hub"
@@ -52,8 +45,10 @@ class Hub:
         self._given = token is not None
         self._cache_dir = cache_dir
         self._agent = {"cmd": command}
+        self._tidied: set[str] = set()
         self.endpoint = constants.ENDPOINT
         self._check_environment()
+        hide_signatures()
         self._api = HfApi(
             endpoint=self.endpoint,
             token=self._token or False,
@@ -172,6 +167,7 @@ class Hub:
         Raises:
             NotFoundError: no such file at that commit.
         """
+        self._tidy(repo_id)
         with self._asking(repo_id, commit), bars(size):
             fetched = hf_hub_download(
                 repo_id,
@@ -186,6 +182,12 @@ class Hub:
                 user_agent=self._agent,
             )
         return Path(fetched)
+
+    def _tidy(self, repo_id: str) -> None:
+        """Once for every repo, remove what killed downloads of it left in the cache."""
+        if repo_id not in self._tidied:
+            self._tidied.add(repo_id)
+            remove_partial(Path(self._cache_dir or constants.HF_HUB_CACHE), repo_id)
 
     def read_range(self, repo_id: str, commit: str, path: str, start: int, size: int) -> bytes:
         """Read `size` bytes at `start` of a file, without downloading the rest.
@@ -242,25 +244,32 @@ class Hub:
 
         Raises:
             HubAccessError: not in that namespace.
+            ConflictError: there is one of that name.
         """
         with self._asking(repo_id):
-            self._api.create_repo(repo_id, private=private, exist_ok=True)  # somebody may have been faster
+            self._api.create_repo(repo_id, private=private)
             info = self._api.model_info(repo_id)
         return RepoInfo(info.id, bool(info.private), str(info.sha))
 
     def create_branch(self, repo_id: str, branch: str, commit: str) -> None:
-        """Make a branch at a commit."""
+        """Make a branch at a commit, unless somebody was faster."""
         with self._asking(repo_id, commit):
-            self._api.create_branch(repo_id, branch=branch, revision=commit)
+            self._api.create_branch(repo_id, branch=branch, revision=commit, exist_ok=True)
 
     def tag(self, repo_id: str, tag: str, commit: str, message: str) -> None:
-        """Make a tag at a commit.
+        """Make a tag at a commit, unless it stands there already.
 
         Raises:
-            ConflictError: there is one of that name.
+            ConflictError: there is one of that name, at another commit.
         """
-        with self._asking(repo_id, commit, published=Published.NO_MATTER):
-            self._api.create_tag(repo_id, tag=tag, revision=commit, tag_message=message)
+        try:
+            with self._asking(repo_id, commit, published=Published.NO_MATTER):
+                self._api.create_tag(repo_id, tag=tag, revision=commit, tag_message=message)
+        except ConflictError:
+            with self._asking(repo_id, tag, published=Published.NO_MATTER):
+                there = self._api.model_info(repo_id, revision=tag).sha
+            if there != commit:
+                raise
 
     def commit(
         self,
@@ -272,7 +281,7 @@ class Hub:
         message: str,
         description: str,
         create_pr: bool,
-        before_commit: Callable[[], None],
+        check_sources: Callable[[], None],
     ) -> Committed:
         """Publish changes as one commit on top of `parent`, all or nothing.
 
@@ -284,28 +293,29 @@ class Hub:
             message: the commit's title.
             description: the rest of its message.
             create_pr: open a pull request instead of moving the branch.
-            before_commit: called after the bytes are uploaded and before anything is published; raises to stop.
+            check_sources: called when the bytes are uploaded, or could not be, and before anything is published;
+                raises to stop.
 
         Raises:
             ParentMovedError: the branch moved since `parent`.
             HubError: the Hub refused; nothing was published.
         """
         with ExitStack() as opened, no_xet_warning(), bars(sum(upload.size for upload in changes.uploads)):
-            with self._asking(repo_id, revision):
-                additions = self._additions(repo_id, revision, changes.uploads, opened)
-                self._api.preupload_lfs_files(
-                    repo_id, additions, revision=revision, create_pr=create_pr, free_memory=False
-                )
-            before_commit()
-            copies = [
-                CommitOperationCopy(src_path_in_repo=source, path_in_repo=target, src_revision=parent)
-                for source, target in changes.copies
-            ]
-            deletes = [CommitOperationDelete(path_in_repo=path, is_folder=False) for path in changes.deletes]
+            try:
+                with self._asking(repo_id, revision):
+                    open_files = bool(changes.uploads) and not self._has_xet(repo_id, revision)
+                    additions = operations.additions(changes.uploads, opened if open_files else None)
+                    self._api.preupload_lfs_files(
+                        repo_id, additions, revision=revision, create_pr=create_pr, free_memory=False
+                    )
+            except Exception:
+                check_sources()  # a file that changed is why it could not be sent
+                raise
+            check_sources()
             with self._asking(repo_id, revision, published=Published.MAYBE):
                 info = self._api.create_commit(
                     repo_id,
-                    [*additions, *copies, *deletes],
+                    [*additions, *operations.others(changes, parent)],
                     commit_message=message,
                     commit_description=description,
                     revision=revision,
@@ -313,23 +323,6 @@ class Hub:
                     parent_commit=parent,
                 )
         return Committed(info.oid, str(info.commit_url), info.pr_url)
-
-    def _additions(
-        self, repo_id: str, revision: str, uploads: Sequence[Upload], opened: ExitStack
-    ) -> list[CommitOperationAdd]:
-        """The client's operations, with hashes preset so that no byte is read twice."""
-        open_files = bool(uploads) and not self._has_xet(repo_id, revision)
-        additions = []
-        for upload in uploads:
-            addition = CommitOperationAdd(upload.path, cast("str", upload.content))
-            addition.upload_info.sha256 = bytes.fromhex(upload.sha256)
-            if open_files:
-                # An open file makes the client take the LFS route, whatever HF_HUB_DISABLE_XET says.
-                content = upload.content
-                file = io.BytesIO(content) if isinstance(content, bytes) else opened.enter_context(content.open("rb"))
-                addition.path_or_fileobj = cast("str", file)
-            additions.append(addition)
-        return additions
 
     def _has_xet(self, repo_id: str, revision: str) -> bool:
         """Ask the Hub for its xet route: the client cannot be told that there is none, it would fail instead."""

@@ -64,16 +64,12 @@ def git_blob_id(content: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file to send: `path` in the repo, its content as bytes or a local file, and its sha256, known beforehand."""
+    """A file to send: `path` in the repo, its content as bytes or a local file; size and sha256, known beforehand."""
 
     path: str
     content: bytes | Path
+    size: int
     sha256: str
-
-    @property
-    def size(self) -> int:
-        """Bytes to send."""
-        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
 """Keeping huggingface_hub from talking: what a user should see, our own caller says."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from huggingface_hub import constants
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+_QUERY = re.compile(r"\?[^\s'\"]+")
 
 #: Bytes that take over a second to move for most people.
 LONG_WORK = 20_000_000
@@ -39,3 +42,13 @@ def no_xet_warning() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(keep)
+
+
+def hide_signatures() -> None:
+    """Keep the client from showing signed links when it says that it tries again: whoever has one may use it."""
+    logging.getLogger("huggingface_hub.utils._http").addFilter(_without_query)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    record.msg, record.args = _QUERY.sub("", record.getMessage()), None
+    return True

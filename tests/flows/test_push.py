@@ -116,11 +116,25 @@ def test_visibility(repo_id, api):
         metta_hub.push(PT, repo_id, private=False)
 
 
-def test_a_tag(repo_id, api, tmp_path):
+def test_a_tag(repo_id, hub, run, tmp_path):
     pushed = metta_hub.push(PT, repo_id, tag="v1.0")
     assert metta_hub.pull(f"{repo_id}@v1.0", tmp_path).commit == pushed.commit
+    hub.requests.clear()
     with pytest.raises(errors.ConflictError, match=r"v1\.0"):
-        metta_hub.push(PT, repo_id, tag="v1.0")
+        metta_hub.push(run / "model_000202.pt", repo_id, tag="v1.0")
+    assert sent_bytes(hub) == 0
+    metta_hub.push(run / "model_000202.pt", repo_id)
+    with pytest.raises(errors.ConflictError, match=r"v1\.0"):
+        metta_hub.push(run / "model_000202.pt", repo_id, tag="v1.0")
+
+
+def test_a_push_with_a_tag_again_finds_what_it_made(repo_id):
+    """As after a run that was killed before it could say that it was done."""
+    pushed = metta_hub.push(PT, repo_id)
+    assert not metta_hub.push(PT, repo_id, tag="v1.0").changed
+    again = metta_hub.push(PT, repo_id, tag="v1.0")
+    assert not again.changed
+    assert again.commit == pushed.commit
 
 
 def test_a_branch_is_made(repo_id, run, tmp_path):

@@ -10,11 +10,15 @@
     │   ├── FormatError             not a file that we read, or damaged
     │   │   ├── NotPlainError       globals: a pickle that would run or build something
     │   │   └── ChecksumError       member: recorded and actual checksums differ
-    │   └── SourceChangedError      a file changed while we worked on it
+    │   ├── SourceChangedError      a file changed while we worked on it
+    │   └── NoRoomError             needed: a disk, a quota or a limit has no room for a file
     ├── MetadataError               pointer, reason, path
     ├── SecretError                 pointer, kind: what must not be published
     ├── HubError                    repo_id, status
     │   ├── HubUnreachableError     endpoint
+    │   │   └── OfflineError        asked not to ask the Hub, and the cache does not have it
+    │   ├── NotAHubError            endpoint: whatever answers there, it is no Hub
+    │   ├── RateLimitError          seconds: the Hub wants us to wait
     │   ├── HubAccessError          token_source: not allowed, or not logged in
     │   └── ParentMovedError        somebody else published meanwhile
     ├── WeightsMismatchError        missing, unexpected, misshapen
@@ -111,6 +115,15 @@ class SourceChangedError(FileError):
     """A source file changed between reading it and finishing with it."""
 
 
+class NoRoomError(FileError):
+    """A disk, a quota or a limit has no room for a file."""
+
+    def __init__(self, path: Path | str, needed: int, why: str, *, hint: str = "") -> None:
+        what = f"no room for its {needed:,} bytes" if needed else "no room for it"
+        super().__init__(path, f"{what} ({why})", hint=hint)
+        self.needed = needed
+
+
 class MetadataError(MettaHubError):
     """Metadata cannot be what they say they are."""
 
@@ -145,6 +158,26 @@ class HubUnreachableError(HubError):
     def __init__(self, repo_id: str, endpoint: str, sentence: str, *, hint: str = "") -> None:
         super().__init__(repo_id, sentence, hint=hint)
         self.endpoint = endpoint
+
+
+class OfflineError(HubUnreachableError):
+    """HF_HUB_OFFLINE forbids to ask the Hub, and the cache does not have what is needed."""
+
+
+class NotAHubError(HubError):
+    """What answers at the endpoint does not speak the Hub's language."""
+
+    def __init__(self, repo_id: str, endpoint: str, sentence: str, *, hint: str = "") -> None:
+        super().__init__(repo_id, sentence, hint=hint)
+        self.endpoint = endpoint
+
+
+class RateLimitError(HubError):
+    """The Hub answers no more requests for a while."""
+
+    def __init__(self, repo_id: str, sentence: str, *, seconds: int | None, hint: str = "") -> None:
+        super().__init__(repo_id, sentence, status=429, hint=hint)
+        self.seconds = seconds
 
 
 class HubAccessError(HubError):

@@ -63,7 +63,7 @@ def parse_reference(text: str) -> Reference:
     hint = "a reference looks like org/name, org/name@v1.0 or org/name@v1.0:best"
     if colon and not selector:
         raise BadReferenceError(text, "nothing follows the ':'", hint=hint)
-    if at and not _REVISION.fullmatch(revision):
+    if at and not is_revision(revision):
         raise BadReferenceError(text, f"'{revision}' cannot be a revision", hint=hint)
     parts = repo_id.split("/")
     if len(parts) > 2:  # noqa: PLR2004  (namespace and name)
@@ -75,13 +75,18 @@ def parse_reference(text: str) -> Reference:
     return Reference(namespace, parts[-1], revision or None, _checked_selector(text, selector) if colon else None)
 
 
+def is_revision(text: str) -> bool:
+    """Whether a text can name a branch, a tag, a pull request's ref or a commit."""
+    return bool(_REVISION.fullmatch(text))
+
+
 def check_ref(text: str, what: str) -> str:
     """Return a name that git takes for a new branch or tag.
 
     Raises:
         UsageError: it does not.
     """
-    if not _REVISION.fullmatch(text) or text.endswith((".lock", ".")) or "/." in text or text.startswith("."):
+    if not is_revision(text) or text.endswith((".lock", ".")) or "/." in text or text.startswith("."):
         raise UsageError(f"'{text}' cannot be the name of a {what}.", hint="letters, digits, '.', '_', '-' and '/'")
     return text
 

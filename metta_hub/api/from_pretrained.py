@@ -43,5 +43,5 @@ def _read(target: Path | str, revision: str | None, token: str | None, cache_dir
     found = targets.parse(str(target), revision=revision)
     if isinstance(found, Path):
         return formats.read(found)
-    repo = RepoCommit.open(found, "from_pretrained", token=token, cache_dir=cache_dir)
+    repo = RepoCommit.open(found, "from_pretrained", typed=str(target), token=token, cache_dir=cache_dir)
     return fetch(repo, history.select(repo.index, found.selector).entry)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from metta_hub import metadata, names
+from metta_hub import disk, metadata, names
 from metta_hub.api.remote import RepoCommit
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.containers import copying, recipe, safetensors, torch_file
@@ -47,13 +47,15 @@ def make(checkpoint: Checkpoint, folder: Path, *, keep_pt: bool) -> Materials:
 
     Raises:
         FormatError: a checksum is wrong, or the mirror is not equal.
+        FileError: the mirror cannot be written.
     """
     name = checkpoint.name
     pt = _original(checkpoint, folder) if keep_pt else None
     mirror = folder / MIRROR
     with ThreadPoolExecutor(max_workers=1) as pool:
         hashed = pool.submit(copying.digest, pt) if pt else None
-        written = safetensors.write(checkpoint.weights, mirror)
+        with disk.writing(mirror, checkpoint.weights.nbytes, hint=disk.ELSEWHERE):
+            written = safetensors.write(checkpoint.weights, mirror)
         original = hashed.result() if hashed else None
     proof = _prove(checkpoint, mirror)
     records = {names.ROOT_WEIGHTS: _record(written)}
@@ -75,7 +77,8 @@ def _original(checkpoint: Checkpoint, folder: Path) -> Path | None:
     if origin.pt is not None or origin.recipe is None:
         return origin.pt
     restored = folder / "original.pt"
-    recipe.restore(files.read_document(origin.recipe), checkpoint.weights, restored, origin.recipe)
+    with disk.writing(restored, checkpoint.weights.nbytes, hint=disk.ELSEWHERE):
+        recipe.restore(files.read_document(origin.recipe), checkpoint.weights, restored, origin.recipe)
     return restored
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from metta_hub import history
+from metta_hub import disk, history
 from metta_hub.api import targets
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, silent
@@ -77,6 +77,7 @@ def pull(
         ChecksumError: a file is not what the repo's index says.
         NotPlainError: the `.pt` asks for more than tensors.
         ConflictError: other files are there, and `force` was not given.
+        FileError: the pair, or what is downloaded for it, cannot be written; nothing is left half-written.
     """
     parsed = targets.reference(reference, revision=revision)
     repo = RepoCommit.open(parsed, "pull", token=token, cache_dir=cache_dir)
@@ -84,7 +85,9 @@ def pull(
     if parsed.selector and parsed.selector != choice.entry.name:
         report("note", choice.why)
     checkpoint = fetch(repo, choice.entry, original=not rebuild)
-    written = pair.write(checkpoint, Path(folder).expanduser(), block=checkpoint.metadata.block, force=force)
+    target = Path(folder).expanduser()
+    with disk.writing(target / f"{checkpoint.name}.pt", _size_of(checkpoint), hint="name another folder: REF DIR"):
+        written = pair.write(checkpoint, target, block=checkpoint.metadata.block, force=force)
     return Pulled(
         checkpoint=checkpoint.name,
         pt=written.pt,
@@ -115,9 +118,18 @@ def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True) -> Checkpoin
                 f"{repo.label}/{path}",
                 path,
                 _difference(written, record),
-                hint=f"metta-hub verify {repo.repo_id}@{str(repo.commit)[:7]}",
+                hint=f"'metta-hub verify {repo.repo_id}@{str(repo.commit)[:7]}' checks every file",
             )
     return repo_format.read(folder, entry.name, original=original)
+
+
+def _size_of(checkpoint: Checkpoint) -> int:
+    """Bytes of the `.pt` that a pull writes: those of the author's, as far as they are known."""
+    if checkpoint.origin.pt is not None:
+        return checkpoint.origin.pt.stat().st_size
+    recorded = checkpoint.metadata.block.get("weights")
+    size = recorded.get("size") if isinstance(recorded, dict) and checkpoint.origin.recipe else None
+    return size if isinstance(size, int) else checkpoint.weights.nbytes
 
 
 def _difference(written: Written, record: FileRecord) -> str:

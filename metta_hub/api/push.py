@@ -1,11 +1,10 @@
 """push: publish one checkpoint. read → judge → preflight → make files → plan → one commit."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metta_hub import formats, scrub
+from metta_hub import disk, formats, scrub
 from metta_hub.api import judging, materials, preflight, publication, targets
 from metta_hub.api.judging import Publishable
 from metta_hub.api.materials import Materials
@@ -16,6 +15,7 @@ from metta_hub.api.report import Report, count, megabytes, silent
 from metta_hub.checkpoint import FileState
 from metta_hub.errors import HubError, MettaHubError, ParentMovedError, SourceChangedError
 from metta_hub.hub import Committed, Hub
+from metta_hub.names import CARD
 from metta_hub.scrub import Redaction
 
 #: How often a publication is planned anew because somebody else published meanwhile.
@@ -120,11 +120,12 @@ def push(
     options = {"--commit-message": commit_message, "--commit-description": commit_description, "--license": license}
     for option, text in (options | {"--tag": tag, "--revision": revision}).items():
         scrub.check_text(text or "", option)
-    item = _look(Path(path), settings, metadata_file, report, pt=pt)
+    source = targets.source(path)
     hub = Hub("push", publishing=True, token=token, cache_dir=cache_dir)
+    item = _look(source, settings, metadata_file, report, pt=pt)
     wish = Wish(reference, private, create_pr, tag)
     place = preflight.check(hub, wish)
-    with tempfile.TemporaryDirectory(prefix="metta-hub-") as folder:
+    with disk.scratch() as folder:
         job = _Job(
             hub=hub,
             wish=wish,
@@ -132,7 +133,7 @@ def push(
             request=Request(promote=promote, replace=replace, template=template, license_id=license),
             message=scrub.scrub_text(commit_message or f"Publish {item.checkpoint.name}")[0],
             description=scrub.scrub_text(commit_description)[0],
-            files=_Files(item, Path(folder), keep_pt=pt, report=report),
+            files=_Files(item, folder, keep_pt=pt, report=report),
             report=report,
         )
         return _rehearse(job, place) if dry_run else _publish(job, place)
@@ -153,9 +154,6 @@ class _Job:
 
 
 def _look(path: Path, settings: Sequence[str], metadata_file: Path | None, report: Report, *, pt: bool) -> Publishable:
-    path = path.expanduser()
-    if not path.exists():
-        raise targets.not_there(path)
     source = formats.read(path)
     known, weights = source.metadata.values, source.weights
     epoch = known.get("epoch")
@@ -228,9 +226,10 @@ def _plan_ahead(job: _Job, place: Place) -> Publication:
 
 def _publish(job: _Job, place: Place) -> Pushed:
     """Plan and commit; when somebody else published meanwhile, look again and decide again."""
-    made = place
+    made, checked = place, ""
     if place.repo is None or not place.branch_exists:
-        job.hub.check_card(_plan_ahead(job, place).card)  # nothing is made for what would be refused
+        checked = _plan_ahead(job, place).card
+        job.hub.check_card(checked)  # nothing is made for what would be refused
         made = _make_place(job, place)
     for left in reversed(range(TRIES)):
         repo = RepoCommit(job.hub, made.repo_id, job.hub.resolve(made.repo_id, made.branch))
@@ -238,6 +237,9 @@ def _publish(job: _Job, place: Place) -> Pushed:
         if not planned.changes:
             _tag(job, made, str(repo.commit))
             return _result(job, made, planned, created=place.repo is None, commit=repo.commit)
+        if planned.card != checked and any(upload.path == CARD for upload in planned.changes.uploads):
+            checked = planned.card
+            job.hub.check_card(checked)  # nor is anything sent for it
         try:
             committed = _commit(job, made, repo, planned)
         except ParentMovedError:

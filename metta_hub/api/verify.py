@@ -1,12 +1,11 @@
 """verify: do files, hashes, mirror and metadata agree, tensor by tensor? Everything is read and hashed anew."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from metta_hub import formats, history
+from metta_hub import disk, formats, history
 from metta_hub.api import checks, targets
 from metta_hub.api.checks import Check
 from metta_hub.api.pull import fetch
@@ -60,9 +59,10 @@ def verify(
     found = targets.parse(str(target), revision=revision, report=report)
     if other is not None:
         second = targets.parse(str(other), report=report)
-        return _compare(_read(found, connect), _read(second, connect))
+        one = _read(found, partial(connect, typed=str(target)))
+        return _compare(one, _read(second, partial(connect, typed=str(other))))
     if isinstance(found, Reference):
-        return _verify_repo(connect(found), found.selector)
+        return _verify_repo(connect(found, typed=str(target)), found.selector)
     if repo_format.sniff(found):
         return _verify_repo(RepoFolder(found), None)
     return _verify_file(found)
@@ -100,6 +100,8 @@ def _verify_repo(repo: RepoFiles, selector: str | None) -> Verified:
         if isinstance(repo, RepoCommit):
             repo.fetch(INDEX, anew=True)  # what lies in the cache decides nothing here
         index = repo.index
+    except checks.NO_VERDICT:
+        raise
     except MettaHubError as error:
         return _verdict([Check(INDEX, ok=False, detail=" ".join(str(error).split()))], ())
     entries = index.entries if selector is None else (history.select(index, selector).entry,)
@@ -122,11 +124,11 @@ def _verify_folder(repo: RepoFiles, entries: Sequence[Entry], selector: str | No
     folder = repo.folder([INDEX])
     yield from checks.check_front(folder, whole=selector is None)
     known: set[str] = set()
-    with tempfile.TemporaryDirectory(prefix="metta-hub-") as scratch:
+    with disk.scratch() as scratch:
         for entry in entries:
             known |= entry.files.keys()
             yield from (checks.check_file(folder, path, record) for path, record in sorted(entry.files.items()))
-            yield from checks.check_checkpoint(folder, entry, Path(scratch) / "original.pt")
+            yield from checks.check_checkpoint(folder, entry, scratch / "original.pt")
             if entry.name == repo.index.root:
                 yield checks.check_root(folder, entry)
     if selector is None:

@@ -6,19 +6,20 @@ from typing import Annotated
 import typer
 
 from metta_hub.cli import options
-from metta_hub.cli.output import Output, check_mark
+from metta_hub.cli.help import Command
+from metta_hub.cli.output import Output
 
 HEADING = "Get and run"
 
 
 def add_to(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command("pull", rich_help_panel=HEADING)(pull)
+    app.command("pull", cls=Command, rich_help_panel=HEADING)(pull)
 
 
 def pull(
     reference: Annotated[str, typer.Argument(metavar="REF", help="[hf://]org/name[@revision][:selector].")],
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write the pair.")] = Path("checkpoints"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write the pair.")] = Path("checkpoints"),
     revision: options.Revision = None,
     force: Annotated[bool, typer.Option("--force", help="Replace other files of that name.")] = False,
     rebuild: Annotated[
@@ -45,7 +46,7 @@ def pull(
     )
     bytes_ = "the author's own bytes" if pulled.identical else "made from the mirror, every tensor equal"
     lines = [
-        f"{check_mark()} Pulled {pulled.checkpoint} ({pulled.commit[:7]}): {bytes_}",
+        f"✓ Pulled {pulled.checkpoint} ({pulled.commit[:7]}): {bytes_}",
         f"  pt:   {_near(pulled.pt)}",
         f"  json: {_near(pulled.json)}",
     ]

@@ -1,18 +1,20 @@
 """pull: a reference → a local pair. fetch → read → write."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from metta_hub import disk, history
 from metta_hub.api import targets
 from metta_hub.api.remote import RepoCommit
-from metta_hub.api.report import Report, silent
+from metta_hub.api.report import Report, silent, working
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.containers import copying
 from metta_hub.containers.copying import Written
 from metta_hub.errors import ChecksumError
 from metta_hub.formats import pair
 from metta_hub.formats import repo as repo_format
+from metta_hub.formats.files import leftovers
 from metta_hub.index import Entry, FileRecord
 
 DEFAULT_FOLDER = Path("checkpoints")
@@ -84,9 +86,13 @@ def pull(
     choice = history.select(repo.index, parsed.selector)
     if parsed.selector and parsed.selector != choice.entry.name:
         report("note", choice.why)
-    checkpoint = fetch(repo, choice.entry, original=not rebuild)
+    checkpoint = fetch(repo, choice.entry, original=not rebuild, report=report)
     target = Path(folder).expanduser()
-    with disk.writing(target / f"{checkpoint.name}.pt", _size_of(checkpoint), hint="name another folder: REF DIR"):
+    pt, size = target / f"{checkpoint.name}.pt", _size_of(checkpoint)
+    with (
+        disk.writing(pt, size, hint="name another folder: REF DIR"),
+        working(report, "write", partial(leftovers, pt), size),
+    ):
         written = pair.write(checkpoint, target, block=checkpoint.metadata.block, force=force)
     return Pulled(
         checkpoint=checkpoint.name,
@@ -98,13 +104,14 @@ def pull(
     )
 
 
-def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True) -> Checkpoint:
+def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True, report: Report = silent) -> Checkpoint:
     """Download what gives a checkpoint back, and read it.
 
     Args:
         repo: where it is.
         entry: which it is.
         original: with the author's own `.pt`, or what gives that back; else only its tensors.
+        report: shown how far the work is.
 
     Raises:
         ChecksumError: a file is not what the repo's index says.
@@ -112,7 +119,9 @@ def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True) -> Checkpoin
     wanted = repo_format.needed_to_rebuild(entry, original=original)
     folder = repo.folder(wanted)
     for path in wanted:
-        written, record = copying.digest(folder / path), entry.files[path]
+        record = entry.files[path]
+        with working(report, "check"):
+            written = copying.digest(folder / path)
         if (written.size, written.sha256) != (record.size, record.sha256):
             raise ChecksumError(
                 f"{repo.label}/{path}",

@@ -202,7 +202,7 @@ class _Files:
     def made(self) -> Materials:
         """All the files."""
         if self._made is None:
-            self._made = materials.make(self._item.checkpoint, self._folder, keep_pt=self._keep_pt)
+            self._made = materials.make(self._item.checkpoint, self._folder, keep_pt=self._keep_pt, report=self._report)
             self._report("prove", self._made.proof)
         return self._made
 

@@ -30,7 +30,8 @@ def stop_on_signals() -> None:
         raise Stopped(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as whoever started us in the background may want it
+            signal.signal(number, stop)
 
 
 def explain(error: BaseException) -> int:

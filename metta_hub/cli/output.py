@@ -5,11 +5,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from metta_hub.cli import progress
 from metta_hub.errors import FileError
 
 #: Marks at the beginning of a line, and their colours on terminals that want any.
@@ -30,12 +32,10 @@ class Output:
     as_json: bool
     quiet: bool
 
-    def report(self, verb: str, text: str) -> None:
-        """A step of the work, as library code reports it."""
-        if verb == "warning":
-            self.warn(text)
-        elif not (self.quiet or self.as_json):
-            talk(f"  {verb:<7} {printable(text)}")
+    @property
+    def report(self) -> "Teller":
+        """What library code is handed to report its steps to."""
+        return Teller(self)
 
     def result(self, data: object, *, lines: Sequence[str], quiet: Sequence[str]) -> None:
         """The result: `data` as JSON, `lines` for people, or `quiet` for scripts."""
@@ -58,6 +58,26 @@ class Output:
             talk(f"Hint: {printable(hint)}")
         if self.as_json:
             say(as_json({"error": {"type": kind, "message": sentence, "hint": hint}}))
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Tells people on stderr what library code reports."""
+
+    output: Output
+
+    def __call__(self, verb: str, text: str) -> None:
+        """Tell a step of the work."""
+        if verb == "warning":
+            self.output.warn(text)
+        elif not (self.output.quiet or self.output.as_json):
+            talk(f"  {verb:<7} {printable(text)}")
+
+    def progress(self, verb: str, done: Callable[[], int], total: int) -> AbstractContextManager[None]:
+        """Show how far long work is."""
+        if self.output.quiet or self.output.as_json:
+            return contextlib.nullcontext()
+        return progress.bar(verb, done, total)
 
 
 def say(*lines: str) -> None:
@@ -92,6 +112,7 @@ def talk(line: str) -> None:
     """Write a line for people; when nobody listens, the work goes on."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def as_json(data: object) -> str:

@@ -2,7 +2,6 @@
 
 import errno
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,9 @@ from metta_hub.errors import FileError, NoRoomError
 #: Where else what is made on the way can go.
 ELSEWHERE = "TMPDIR names the folder for what is made on the way"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EIO})
+_REFUSED = frozenset(
+    {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EIO}
+)
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def writing(target: Path, size: int, *, what: str = "", hint: str = "") -> Itera
         if error.errno == errno.EFBIG:
             limit = "files may not be that large here, see 'ulimit -f'"
             raise NoRoomError(name, size, limit, hint=hint) from error
-        if error.errno in _REFUSED:
+        if error.errno in _REFUSED and _concerns(error.filename, target):
             raise FileError(error.filename or name, f"cannot be written: {error.strerror}", hint=hint) from error
         raise
 
@@ -50,6 +51,8 @@ def scratch() -> Iterator[Path]:
     Raises:
         FileError: there is no place for one.
     """
+    import tempfile  # only here: most commands need no scratch
+
     try:
         folder = tempfile.TemporaryDirectory(prefix="metta-hub-")
     except OSError as error:
@@ -57,6 +60,14 @@ def scratch() -> Iterator[Path]:
         raise FileError(place, f"cannot be written: {error.strerror}", hint=ELSEWHERE) from error
     with folder as name:
         yield Path(name)
+
+
+def _concerns(filename: object, target: Path) -> bool:
+    """Whether an error is about the target, or a folder that it is in, and not about what is read for it."""
+    if filename is None:
+        return True
+    place, path = Path(str(filename)).absolute(), target.absolute()
+    return place in {path, *path.parents} or place.parent in {path, *path.parents}
 
 
 def _free(place: Path) -> int:

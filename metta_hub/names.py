@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from metta_hub.errors import BadNameError, BadReferenceError, UsageError
 
 SCHEME = "hf://"
+#: What can follow the colon of a reference, in words.
+SELECTORS = "latest, best, best=METRIC, min=METRIC, epoch=N or a checkpoint's name"
 #: Names that mean something else where a checkpoint's name could stand.
 RESERVED = frozenset({"index", "latest", "best"})
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
@@ -96,8 +98,7 @@ def _checked_selector(text: str, selector: str) -> str:
     if not equals:
         return selector if selector in {"latest", "best"} else _named(text, selector)
     if kind not in {"best", "min", "epoch"} or not argument:
-        known = "latest, best, best=METRIC, min=METRIC, epoch=N or a checkpoint's name"
-        raise BadReferenceError(text, f"'{selector}' is not a selector", hint=f"selectors are {known}")
+        raise BadReferenceError(text, f"'{selector}' is not a selector", hint=f"a selector is {SELECTORS}")
     if kind == "epoch" and not (argument.isascii() and argument.isdigit() and len(argument) < 16):  # noqa: PLR2004
         raise BadReferenceError(text, f"'{argument}' is not an epoch", hint="for example org/name:epoch=140")
     return selector
@@ -107,7 +108,8 @@ def _named(text: str, name: str) -> str:
     try:
         return check_name(name)
     except BadNameError as error:
-        raise BadReferenceError(text, f"'{name}' cannot name a checkpoint: {error.reason}") from None
+        reason = f"'{name}' cannot name a checkpoint: {error.reason}"
+        raise BadReferenceError(text, reason, hint=f"a selector is {SELECTORS}") from None
 
 
 def check_name(name: str) -> str:
@@ -117,9 +119,11 @@ def check_name(name: str) -> str:
         BadNameError: it cannot; says why.
     """
     if not _NAME.fullmatch(name):
-        raise BadNameError(name, "letters, digits, '.', '_' and '-' only, at most 96, a letter or digit first")
+        reason = "letters, digits, '.', '_' and '-' only, at most 96, a letter or digit first"
+        raise BadNameError(name, reason, hint="rename the file, for example to model_0100")
     if name.lower() in RESERVED:
-        raise BadNameError(name, "the word means something else in references")
+        reason = "the word means something else in references"
+        raise BadNameError(name, reason, hint=f"rename the file, for example to {name}_0100")
     return name
 
 

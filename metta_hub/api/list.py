@@ -81,7 +81,7 @@ def _index_of(path: Path, report: Report) -> Index:
         raise NotFoundError(
             str(folder),
             f"{folder} holds no pair (NAME.pt with NAME.json).",
-            hint="metta-hub inspect FILE looks into one file",
+            hint="'metta-hub inspect FILE' looks into one file",
         )
     entries = []
     for pt in pairs:

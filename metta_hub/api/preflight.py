@@ -54,7 +54,7 @@ def check(hub: Hub, wish: Wish) -> Place:
         ConflictError: the repo has the other visibility, or the tag is taken.
         UsageError: a selector where a repo is meant, or a name that no branch or tag can have.
     """
-    branch = _check_names(wish)
+    branch = check_names(wish)
     account = hub.account()
     repo_id = wish.reference.repo_id if wish.reference.namespace else f"{account.name}/{wish.reference.repo}"
     repo = hub.repo(repo_id)
@@ -67,8 +67,12 @@ def check(hub: Hub, wish: Wish) -> Place:
     return Place(repo.repo_id, repo, branch, branch_exists=_check_refs(hub, repo, branch, wish.tag))
 
 
-def _check_names(wish: Wish) -> str:
-    """The branch that is meant."""
+def check_names(wish: Wish) -> str:
+    """The branch that is meant; asks nobody.
+
+    Raises:
+        UsageError: a selector where a repo is meant, or a name that no branch or tag can have.
+    """
     if wish.reference.selector:
         raise UsageError(
             f"'{wish.reference}' names one checkpoint of a repo; push needs a repo.",

@@ -11,7 +11,7 @@ from metta_hub.api.report import Report, silent, working
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.containers import copying
 from metta_hub.containers.copying import Written
-from metta_hub.errors import ChecksumError
+from metta_hub.errors import ChecksumError, FormatError
 from metta_hub.formats import pair
 from metta_hub.formats import repo as repo_format
 from metta_hub.formats.files import leftovers
@@ -115,6 +115,7 @@ def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True, report: Repo
 
     Raises:
         ChecksumError: a file is not what the repo's index says.
+        FormatError: a file is damaged, or asks for more than tensors.
     """
     wanted = repo_format.needed_to_rebuild(entry, original=original)
     folder = repo.folder(wanted)
@@ -123,13 +124,15 @@ def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True, report: Repo
         with working(report, "check"):
             written = copying.digest(folder / path)
         if (written.size, written.sha256) != (record.size, record.sha256):
-            raise ChecksumError(
-                f"{repo.label}/{path}",
-                path,
-                _difference(written, record),
-                hint=f"'metta-hub verify {repo.repo_id}@{str(repo.commit)[:7]}' checks every file",
-            )
-    return repo_format.read(folder, entry.name, original=original)
+            raise repo.relabelled(ChecksumError(path, path, _difference(written, record)), path)
+    try:
+        return repo_format.read(folder, entry.name, original=original)
+    except FormatError as error:
+        raise repo.relabelled(error, _in_repo(Path(error.path), folder)) from error
+
+
+def _in_repo(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
 def _size_of(checkpoint: Checkpoint) -> int:

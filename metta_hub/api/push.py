@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metta_hub import disk, formats, scrub
+from metta_hub import card, disk, formats, scrub
 from metta_hub.api import judging, materials, preflight, publication, targets
 from metta_hub.api.judging import Publishable
 from metta_hub.api.materials import Materials
@@ -120,10 +120,12 @@ def push(
     options = {"--commit-message": commit_message, "--commit-description": commit_description, "--license": license}
     for option, text in (options | {"--tag": tag, "--revision": revision}).items():
         scrub.check_text(text or "", option)
+    wish = Wish(reference, private, create_pr, tag)
+    preflight.check_names(wish)
     source = targets.source(path)
+    card.read_template(template)
     hub = Hub("push", publishing=True, token=token, cache_dir=cache_dir)
     item = _look(source, settings, metadata_file, report, pt=pt)
-    wish = Wish(reference, private, create_pr, tag)
     place = preflight.check(hub, wish)
     with disk.scratch() as folder:
         job = _Job(

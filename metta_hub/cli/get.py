@@ -1,13 +1,16 @@
 """pull."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from metta_hub.api import targets
 from metta_hub.cli import options
 from metta_hub.cli.help import Command
 from metta_hub.cli.output import Output
+from metta_hub.errors import UsageError
 
 HEADING = "Get and run"
 
@@ -19,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
 
 def pull(
     reference: Annotated[str, typer.Argument(metavar="REF", help="[hf://]org/name[@revision][:selector].")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write the pair.")] = Path("checkpoints"),
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to write the pair.")] = "checkpoints",
     revision: options.Revision = None,
     force: Annotated[bool, typer.Option("--force", help="Replace other files of that name.")] = False,
     rebuild: Annotated[
@@ -34,6 +37,7 @@ def pull(
     from metta_hub.api.pull import pull as fetch
 
     output = Output(as_json, quiet)
+    _check_order(reference, folder)
     pulled = fetch(
         reference,
         folder,
@@ -51,6 +55,19 @@ def pull(
         f"  json: {_near(pulled.json)}",
     ]
     output.result(pulled, lines=lines, quiet=[str(pulled.pt)])
+
+
+def _check_order(reference: str, folder: str) -> None:
+    """Notice swapped arguments before anything is asked.
+
+    Raises:
+        UsageError: the second one is the reference.
+    """
+    local = "/" not in reference.rstrip("/") or targets.looks_like_path(reference)
+    is_reference = folder.startswith("hf://") or ("/" in folder and not targets.looks_like_path(folder))
+    if local and Path(reference).is_dir() and is_reference and not Path(folder).exists():
+        sentence = f"The reference comes first, then the folder: not {reference} {folder}."
+        raise UsageError(sentence, hint=f"metta-hub pull {shlex.join([folder, reference])}")
 
 
 def _near(path: Path) -> str:

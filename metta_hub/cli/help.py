@@ -1,6 +1,8 @@
 """Help that fits on a screen, and what the parser says of a command line that it does not understand."""
 
 import difflib
+import re
+import sys
 from typing import Any
 
 import typer
@@ -10,6 +12,7 @@ from metta_hub.errors import UsageError
 
 #: What typer's parser raises: its own copy of click, which nobody imports. A bad parameter is the one that it exports.
 ParserError: type[Exception] = typer.BadParameter.__mro__[2]
+_TOO_MUCH = re.compile(r"unexpected extra argument\S* \((.*)\)")
 
 
 class Command(TyperCommand):
@@ -73,7 +76,7 @@ class Group(TyperGroup):
 def in_words(error: Any) -> UsageError:  # noqa: ANN401  (typer's own click)
     """What the parser found wrong, as an error of ours."""
     context = error.ctx
-    path = context.command_path if context else "metta-hub"
+    path = context.command_path if context else " ".join(["metta-hub", *sys.argv[1:2]])
     more = f"'{path} --help' lists what it takes"
     option = getattr(error, "option_name", None)
     if option is not None and hasattr(error, "possibilities"):
@@ -82,10 +85,15 @@ def in_words(error: Any) -> UsageError:  # noqa: ANN401  (typer's own click)
         return UsageError(f"'{path}' has no option '{option}'.", hint=hint)
     parameter = getattr(error, "param", None)
     if parameter is not None and is_argument(parameter) and type(error).__name__ == "MissingParameter":
-        usage = context.get_usage().partition(":")[2].strip()
-        return UsageError(f"'{path}' needs {argument_name(parameter)}.", hint=f"usage: {' '.join(usage.split())}")
+        return UsageError(f"'{path}' needs {argument_name(parameter)}.", hint=_usage(context))
+    if context and (found := _TOO_MUCH.search(error.format_message())):
+        return UsageError(f"'{path}' does not know what to do with '{found[1]}'.", hint=_usage(context))
     sentence = " ".join(str(error.format_message()).split()).rstrip(".")
     return UsageError(f"{sentence}.", hint=more)
+
+
+def _usage(context: Any) -> str:  # noqa: ANN401  (typer's own click)
+    return " ".join(f"usage: {context.get_usage().partition(':')[2]}".split())
 
 
 def is_argument(parameter: Any) -> bool:  # noqa: ANN401  (typer's own click)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metta_hub import disk
 from metta_hub.cli import options
 from metta_hub.cli.help import Command
 from metta_hub.cli.output import Output, printable, table, write
@@ -182,4 +183,5 @@ def card(
         # To a terminal without what it would act on: the card may be a stranger's. Elsewhere as it is.
         write("".join(f"{printable(line)}\n" for line in text.splitlines()) if sys.stdout.isatty() else text)
     else:
-        output_file.write_text(text, encoding="utf-8")
+        with disk.writing(output_file, len(text.encode()), hint="--output takes a file in a folder that is there"):
+            output_file.write_text(text, encoding="utf-8")

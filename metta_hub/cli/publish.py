@@ -1,10 +1,12 @@
 """push."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metta_hub.api import targets
 from metta_hub.cli import options
 from metta_hub.cli.help import Command
 from metta_hub.cli.output import Output
@@ -90,10 +92,11 @@ def _check_order(path: str, repo: str) -> None:
     Raises:
         UsageError: the second one is the path.
     """
-    if path.startswith("hf://") or (not Path(path).exists() and Path(repo).expanduser().is_file()):
-        raise UsageError(
-            f"The path comes first, then the repo: not {path} {repo}.", hint=f"metta-hub push {repo} {path}"
-        )
+    missing = not Path(path).expanduser().exists()
+    second = Path(repo).expanduser().exists() or targets.looks_like_path(repo)
+    if path.startswith("hf://") or (missing and repo and second and not targets.looks_like_path(path)):
+        sentence = f"The path comes first, then the repo: not {path} {repo}."
+        raise UsageError(sentence, hint=f"metta-hub push {shlex.join([repo, path])}")
 
 
 def _lines(pushed: "Pushed", *, dry_run: bool) -> list[str]:

@@ -20,7 +20,6 @@ from huggingface_hub.utils import (
     build_hf_headers,
     get_session,
     get_token,
-    hf_raise_for_status,
 )
 
 from metta_hub import disk
@@ -30,7 +29,7 @@ from metta_hub.hub import cache, cards, environment, ranges, rights
 from metta_hub.hub.cache import CachedRepo
 from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo, Upload
 from metta_hub.hub.quiet import bars, no_xet_warning
-from metta_hub.hub.refusals import BAD_REQUEST, NOT_FOUND, Published, Question, explained, online
+from metta_hub.hub.refusals import NOT_FOUND, Published, Question, explained, online
 from metta_hub.hub.tokens import source_of
 
 LIBRARY = "metta_hub"
@@ -43,7 +42,7 @@ class Hub:
 
     Args:
         command: what is being done, for the user agent.
-        publishing: whether it is done in order to publish, for errors.
+        publishing: whether it is done in order to publish, for errors; needs a token, and the Hub.
         token: given on the command line; None means the environment's or the stored one.
         cache_dir: huggingface_hub's cache; None means its default.
     """
@@ -61,6 +60,8 @@ class Hub:
         if publishing and self.offline:
             sentence = "Publishing needs the Hub, and HF_HUB_OFFLINE forbids to ask it; nothing was published."
             raise OfflineError("", self.endpoint, sentence, hint=online())
+        if publishing and self._token is None:
+            raise rights.no_token(self._source)
         self._api = HfApi(
             endpoint=self.endpoint,
             token=self._token or False,
@@ -85,10 +86,8 @@ class Hub:
         """Ask who the token belongs to.
 
         Raises:
-            HubAccessError: there is no token, or the Hub does not know it.
+            HubAccessError: the Hub does not know it.
         """
-        if self._token is None:
-            raise rights.no_token(self._source)
         with self._asking(""):
             answer = self._api.whoami()
             access = answer.get("auth", {}).get("accessToken") or {}
@@ -104,7 +103,7 @@ class Hub:
             with self._asking(repo_id):
                 self._api.auth_check(repo_id, write=True)
         except (HubAccessError, NotFoundError) as error:
-            raise rights.may_not_write(repo_id, account.role, self._source, self.endpoint) from error
+            raise rights.may_not_write(repo_id, account, self._source, self.endpoint) from error
 
     def require_role(self, repo_id: str, account: Account) -> None:
         """Make sure that the token may make a repo, as far as its role says.
@@ -112,8 +111,8 @@ class Hub:
         Raises:
             HubAccessError: it may only read; names its source.
         """
-        if account.role == "read":
-            raise rights.may_not_make(repo_id, account.role, self._source, self.endpoint)
+        if account.role == rights.READ:
+            raise rights.may_not_make(repo_id, self._source, self.endpoint)
 
     # --- look ---------------------------------------------------------------------------------------------------
 
@@ -246,17 +245,7 @@ class Hub:
             HubError: it would not be accepted; says why.
         """
         with self._asking(""):
-            answer = get_session().post(
-                f"{self.endpoint}/api/validate-yaml",
-                json={"content": text, "repoType": "model"},
-                headers=self._headers(),
-            )
-            errors = answer.json().get("errors", []) if answer.status_code == BAD_REQUEST else []
-            if not errors:
-                hf_raise_for_status(answer)
-            said = [str(error.get("message", error)) for error in errors]
-        if said:
-            raise cards.not_accepted(text, said)
+            cards.check(text, self.endpoint, self._headers())
 
     def create(self, repo_id: str, *, private: bool | None) -> RepoInfo:
         """Make a model repo; `private=None` leaves its visibility to the Hub's default.
@@ -264,10 +253,14 @@ class Hub:
         Raises:
             HubAccessError: not in that namespace.
         """
-        with self._asking(repo_id):
-            self._api.create_repo(repo_id, private=private, exist_ok=True)  # somebody may have been faster
-            info = self._api.model_info(repo_id)
-            return RepoInfo(info.id, bool(info.private), _commit(info.sha))
+        try:
+            with self._asking(repo_id):
+                self._api.create_repo(repo_id, private=private, exist_ok=True)  # somebody may have been faster
+                info = self._api.model_info(repo_id)
+                return RepoInfo(info.id, bool(info.private), _commit(info.sha))
+        except HubAccessError as error:
+            error.hint = f"a name without '/' is a repo of your own; or {error.hint}"
+            raise
 
     def create_branch(self, repo_id: str, branch: str, commit: str) -> None:
         """Make a branch at a commit."""

@@ -133,7 +133,7 @@ def _no_revision(asked: Question, _: Exception) -> MettaHubError:
 
 def _no_repo(asked: Question, _: Exception) -> MettaHubError:
     if asked.token is NO_TOKEN:
-        private = "it is private: there is no token"
+        private = "it is private and there is no token"
         hint = f"check the spelling; for a private repo {asked.token.another}"
     else:
         private = f"{asked.token.words} may not see it"
@@ -251,7 +251,6 @@ def _not_allowed(asked: Question, status: int, said: str) -> MettaHubError:
         place = asked.repo_id or "any repo"
         sentence = f"With {asked.token.words} this is not allowed in {place}{asked.refused}: {said}."
         hint = f"make a token with write access at {asked.endpoint}/settings/tokens and {asked.token.another}"
-        hint += ", or propose with --create-pr" if asked.published is not Published.NO_MATTER else ""
     return HubAccessError(asked.repo_id, sentence, token_source=asked.token.words, status=status, hint=hint)
 
 

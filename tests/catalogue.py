@@ -45,14 +45,15 @@ class Page:
         self.hints = []
         self._lines = [f"# {title}"]
 
-    def run(self, what, *arguments, code=1, env=None, json_too=True):
-        """Type a command that fails, and write down what it says."""
-        done = self.call(*arguments, env=env)
+    def run(self, what, *arguments, code=1, env=None, hidden=None, json_too=True):
+        """Type a command that fails, and write down what it says; `hidden` is environment that nobody need see."""
+        whole = (hidden or {}) | (env or {})
+        done = self.call(*arguments, env=whole)
         assert done.returncode == code, f"exit {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}"
         self.write(what, arguments, done, env)
         self._check(done)
         if json_too and "--json" not in arguments and arguments and arguments[0] in {"push", "pull", "inspect", "list"}:
-            self._check_json(arguments, env, done)
+            self._check_json(arguments, whole, done)
         return done
 
     def call(self, *arguments, env=None):

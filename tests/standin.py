@@ -35,7 +35,7 @@ def hang_up(handler):
 
 def babble(handler):
     """Answer something that is not HTTP."""
-    handler.wfile.write(b"220 mail.example ESMTP ready\r\n")
+    handler.wfile.write(b"220 mail.example ESMTP ready\r\n\r\n")
     handler.close_connection = True
 
 
@@ -100,9 +100,10 @@ class StandIn:
         headers = {name: value for name, value in handler.headers.items() if name.lower() not in {*_HOP, "host"}}
         if body or handler.command in {"POST", "PUT"}:
             headers["Content-Length"] = str(len(body))
-        connection.request(handler.command, handler.path, body, headers)
-        given = connection.getresponse()
-        return given.status, given.getheaders(), given.read(), given.getheader("Content-Length")
+        with contextlib.closing(connection):
+            connection.request(handler.command, handler.path, body, headers)
+            given = connection.getresponse()
+            return given.status, given.getheaders(), given.read(), given.getheader("Content-Length")
 
     @staticmethod
     def _return(handler, status, headers, content, length):

@@ -122,5 +122,5 @@ def hint_instead(cached: CachedRepo, repo_id: str, revision: str, error: HubErro
     """The hint for a Hub that does not answer, or fails: the cache may do."""
     down = isinstance(error, HubUnreachableError) or (error.status or 0) >= SERVER_FAILED
     if down and cached.commit_of(revision):
-        return f"the cache has {repo_id}@{revision}: put HF_HUB_OFFLINE=1 before the same command"
+        return f"HF_HUB_OFFLINE=1 before the same command uses what the cache has of {repo_id}@{revision}"
     return error.hint

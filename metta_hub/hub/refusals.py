@@ -1,6 +1,7 @@
 """What huggingface_hub raises, turned into our errors: a sentence that names the repo, and the next step."""
 
 import enum
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -185,7 +186,7 @@ def _babbled(error: Exception) -> bool:
 
 def _no_hub(asked: Question, error: Exception) -> MettaHubError:
     """Whatever answered, its answer is not one of the Hub's: a login page, a proxy, another server."""
-    reason = one_line(error) or type(error).__name__
+    reason = next((words for kind, words in _LACKS if isinstance(error, kind)), one_line(error))
     sentence = f"What answers at {asked.endpoint} is not a Hub, or a broken one{asked.unanswered} ({reason})."
     hint = "check HF_ENDPOINT, and whether a proxy or a login page stands before the network"
     return NotAHubError(asked.repo_id, asked.endpoint, sentence, hint=hint)
@@ -209,7 +210,8 @@ def _bad_value(asked: Question, error: Exception) -> MettaHubError:
 def _refused(asked: Question, error: Exception) -> MettaHubError:
     assert isinstance(error, hf.HfHubHTTPError)  # noqa: S101  (the table says so)
     status = error.response.status_code
-    said = one_line(error.server_message or error.response.reason_phrase)
+    said = one_line(error.server_message or "")
+    said = said if said and not said.startswith("<") else error.response.reason_phrase  # a page for people
     if status in {UNAUTHORIZED, FORBIDDEN}:
         return _not_allowed(asked, status, said)
     if status == CONFLICT:
@@ -237,7 +239,7 @@ def _too_many(asked: Question, error: hf.HfHubHTTPError) -> MettaHubError:
         asked.repo_id,
         f"The Hub takes no more requests for now (429){asked.refused}.",
         seconds=seconds,
-        hint=f"{asked.again} {wait}{more}",
+        hint=f"{wait} {asked.again}{more}",
     )
 
 
@@ -253,6 +255,15 @@ def _not_allowed(asked: Question, status: int, said: str) -> MettaHubError:
         hint = f"make a token with write access at {asked.endpoint}/settings/tokens and {asked.token.another}"
     return HubAccessError(asked.repo_id, sentence, token_source=asked.token.words, status=status, hint=hint)
 
+
+#: What is wrong with an answer, by the error that it led to.
+_LACKS: tuple[tuple[type[Exception], str], ...] = (
+    (json.JSONDecodeError, "its answer is not JSON"),
+    (hf.FileMetadataError, "a file comes without the Hub's headers"),
+    (LookupError, "its answer lacks what a Hub says"),
+    (TypeError, "its answer lacks what a Hub says"),
+    (AttributeError, "its answer lacks what a Hub says"),
+)
 
 _Answer = Callable[[Question, Exception], MettaHubError]
 
@@ -280,6 +291,6 @@ _ANSWERS: tuple[tuple[type[Exception], _Answer], ...] = (
 
 
 def _answer_to(error: Exception) -> _Answer | None:
-    if isinstance(error, ValueError) and type(error).__name__ in {"JSONDecodeError", "InvalidURL"}:
+    if isinstance(error, json.JSONDecodeError) or type(error).__name__ in _BABBLE:
         return _no_hub
     return next((answer for kind, answer in _ANSWERS if isinstance(error, kind)), None)

@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download
 
 import metta_hub
 from catalogue import Markdown, Page
+from metta_hub.errors import UnknownArchitectureError
 from standin import StandIn, answer, babble, hang_up
 from support import DATA
 
@@ -297,3 +298,109 @@ def publish_evil(repo_id, upload, folder):
     index["checkpoints"][0]["files"]["model_000140.pt"] = record
     upload(repo_id, "model_000140.pt", content)
     upload(repo_id, "checkpoints/index.json", json.dumps(index).encode())
+
+
+# --- a Hub that does not answer, or not like one --------------------------------------------------------------------
+
+
+@pytest.fixture
+def standin(hub):
+    with StandIn(hub.endpoint) as server:
+        yield server
+
+
+def test_no_answer(page, repo_id, run, tmp_path):
+    metta_hub.push(run / "model_000140.pt", repo_id)
+    home = {"HF_HOME": str(tmp_path / "home")}
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", **home}
+    here = page("A Hub that does not answer", HOME=str(tmp_path / "home"))
+    here.run("Publishing", "push", PT, "org/nav", env=nowhere)
+    here.run("A first pull", "pull", "org/nav", env=nowhere)
+    here.run("Looking", "inspect", "org/nav", env=nowhere)
+    here.run("Verifying", "verify", "org/nav", env=nowhere)
+    assert here.call("pull", "org/nav", env=home).returncode == 0
+    here.run("A second pull", "pull", "org/nav", env=nowhere)
+    assert here.call("pull", "org/nav", env=nowhere | {"HF_HUB_OFFLINE": "1"}).returncode == 0
+    for address in ("", "hub.example", "ftp://hub.example", "http://[", "http://127.0.0.1:http"):
+        here.run(f"HF_ENDPOINT='{address}'", "pull", "org/nav", env={"HF_ENDPOINT": address}, code=2)
+    here.run("A token, and plain http", "list", "org/nav", env={"HF_ENDPOINT": "http://hub.example"}, code=2)
+
+
+ODD = {
+    "It hangs up": hang_up,
+    "Another protocol": babble,
+    "A page for people": answer(200, "<html>Log in to the network</html>", content_type="text/html"),
+    "No JSON": answer(200, '{"name": ', content_type="application/json"),
+    "Other JSON": answer(200, '["name"]', content_type="application/json"),
+    "An empty object": answer(200, "{}", content_type="application/json"),
+    "A redirect that leads nowhere": answer(302, location="/api/whoami-v2"),
+    "An error of its own": answer(500, '{"error": "Internal Error"}'),
+    "A page about an error": answer(503, "<html>Service Unavailable</html>", content_type="text/html"),
+    "Too many requests, with a time": answer(429, retry_after=3),
+    "Too many requests, in the Hub's own words": answer(429, ratelimit='"api";r=0;t=55'),
+    "Too many requests, and no word on when": answer(429),
+    "A refusal without a word": answer(403),
+    "Something new": answer(418, '{"error": "I am a teapot"}'),
+}
+
+
+def test_odd_answers(page, standin, api, repo_id):
+    """Whatever comes instead of an answer is named as what it is, and nothing was published."""
+    here = page("A Hub that answers oddly")
+    for what, give in ODD.items():
+        standin.forget()
+        standin.say("GET", "/api/whoami-v2", give)
+        here.run(what, "push", PT, "org/nav", env={"HF_ENDPOINT": standin.endpoint}, json_too=False)
+    assert not api.repo_exists(repo_id)
+
+
+def test_odd_answers_to_readers(page, standin, repo_id):
+    metta_hub.push(DATA / PT, repo_id)
+    here = page("A Hub that answers oddly, to readers")
+    env = {"HF_ENDPOINT": standin.endpoint}
+    for what in ("A page for people", "An empty object", "A page about an error", "Too many requests, with a time"):
+        standin.forget()
+        standin.say("GET", f"/api/models/{repo_id}", ODD[what])
+        here.run(what, "pull", "org/nav", env=env)
+    standin.forget()
+    standin.say("GET", f"/api/models/{repo_id}", answer(200, json.dumps({"id": repo_id, "sha": "../../etc"})))
+    here.run("A commit that is none", "pull", "org/nav", env=env)
+    standin.forget()
+    standin.say("HEAD", "/resolve/", answer(200, "<html></html>"))
+    here.run("Files without the Hub's headers", "pull", "org/nav", env=env)
+
+
+def test_the_last_step_fails(page, standin, api, repo_id, run):
+    """Between the upload and the commit's answer: what is known of the publication, and what is not."""
+    metta_hub.push(run / "model_000140.pt", repo_id)
+    here = page("The last step fails")
+    env = {"HF_ENDPOINT": standin.endpoint}
+    arguments = ("push", "run/model_000202.pt", "org/nav")
+    moved = '{"error": "The branch was updated since you opened this page. Please refresh and try again."}'
+    for what, give in (
+        ("Somebody else publishes before each try", answer(412, moved)),
+        ("The Hub refuses", answer(403, '{"error": "Not for you"}')),
+        ("The Hub fails", answer(503, "<html>Service Unavailable</html>")),
+        ("The Hub hangs up", hang_up),
+        ("Too many commits", answer(429, retry_after=60)),
+    ):
+        standin.forget()
+        standin.say("POST", "/commit/", give)
+        here.run(what, *arguments, env=env, json_too=False)
+    assert len(api.list_repo_commits(repo_id)) == 2
+    standin.forget()
+    standin.say("POST", "/commit/", hang_up, after=True)
+    here.run("It is published, and the answer is lost", *arguments, env=env, json_too=False)
+    again = here.call(*arguments)
+    assert "Unchanged" in again.stdout
+    assert len(api.list_repo_commits(repo_id)) == 3
+
+
+# --- policies -------------------------------------------------------------------------------------------------------
+
+
+def test_an_architecture_that_nothing_here_builds(folder, golden):
+    """The weights are fine; what is known, and what else can be done."""
+    with pytest.raises(UnknownArchitectureError) as caught:
+        metta_hub.from_pretrained(folder / PT)
+    assert f"{caught.value}\nHint: {caught.value.hint}\n" == golden

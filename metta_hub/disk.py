@@ -40,7 +40,9 @@ def writing(target: Path, size: int, *, what: str = "", hint: str = "") -> Itera
             limit = "files may not be that large here, see 'ulimit -f'"
             raise NoRoomError(name, size, limit, hint=hint) from error
         if error.errno in _REFUSED and _concerns(error.filename, target):
-            raise FileError(error.filename or name, f"cannot be written: {error.strerror}", hint=hint) from error
+            folder = error.filename and Path(error.filename).absolute() in target.absolute().parents
+            shown = error.filename if folder else name
+            raise FileError(shown, f"cannot be written: {error.strerror}", hint=hint) from error
         raise
 
 

@@ -19,6 +19,7 @@ from metta_hub.cli import app
 from metta_hub.cli.help import ParserError
 
 HUB = "https://hub.example"
+WITH_JSON = {"push", "pull", "inspect", "verify", "list"}
 _PROGRAMS = ("metta-hub", "hf", "pip")
 _PLACEHOLDER = re.compile(r"\b(PATH|FILE|REF|DIR|USER|NAME)\b")
 
@@ -45,21 +46,25 @@ class Page:
         self.hints = []
         self._lines = [f"# {title}"]
 
-    def run(self, what, *arguments, code=1, env=None, hidden=None, json_too=True):
-        """Type a command that fails, and write down what it says; `hidden` is environment that nobody need see."""
+    def run(self, what, *arguments, code=1, env=None, hidden=None, json_too=True, inside=()):
+        """Type a command that fails, and write down what it says.
+
+        `hidden` is environment that nobody need see; `inside` is the beginning of a command that runs others.
+        """
         whole = (hidden or {}) | (env or {})
-        done = self.call(*arguments, env=whole)
+        done = self.call(*arguments, env=whole, inside=inside)
         assert done.returncode == code, f"exit {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}"
         self.write(what, arguments, done, env)
         self._check(done)
-        if json_too and "--json" not in arguments and arguments and arguments[0] in {"push", "pull", "inspect", "list"}:
-            self._check_json(arguments, whole, done)
+        if json_too and "--json" not in arguments and arguments and arguments[0] in WITH_JSON:
+            self._check_json(arguments, whole, inside, done)
         return done
 
-    def call(self, *arguments, env=None):
+    def call(self, *arguments, env=None, inside=()):
         """Run the real command line in a process of its own."""
+        words = (str(word).replace("org/nav", self.repo_id) for word in arguments)
         return subprocess.run(
-            [sys.executable, "-m", "metta_hub", *(str(word).replace("org/nav", self.repo_id) for word in arguments)],
+            [*inside, sys.executable, "-m", "metta_hub", *words],
             cwd=self.folder,
             env=os.environ | {"COLUMNS": "100"} | (env or {}),
             capture_output=True,
@@ -104,9 +109,9 @@ class Page:
         self.hints += hints
         assert all(character.isprintable() for character in done.stderr.replace("\n", ""))
 
-    def _check_json(self, arguments, env, done):
+    def _check_json(self, arguments, env, inside, done):
         """With --json the same failure is one JSON value on stdout, and says the same."""
-        again = self.call(arguments[0], "--json", *arguments[1:], env=env)
+        again = self.call(arguments[0], "--json", *arguments[1:], env=env, inside=inside)
         assert again.returncode == done.returncode
         error = json.loads(again.stdout)["error"]
         assert set(error) == {"type", "message", "hint"}

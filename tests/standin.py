@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -39,6 +40,12 @@ def babble(handler):
     handler.close_connection = True
 
 
+def sleep(handler):
+    """Say nothing for longer than anybody waits."""
+    time.sleep(3)
+    handler.close_connection = True
+
+
 class StandIn:
     """The server.
 
@@ -62,7 +69,7 @@ class StandIn:
         self._server.server_close()
 
     def say(self, method, part, give, after=False):
-        """From now on answer requests whose path holds `part` by `give`; with `after` the Hub gets them all the same."""
+        """From now on answer requests whose path holds `part` by `give`; with `after` the Hub gets them, too."""
         self._answers.append((method, part, give, after))
 
     def forget(self):

@@ -173,7 +173,8 @@ def _original(
     kept = names.recipe_file(entry.name)
     if kept in entry.files:
         recorded = block.get("weights")
-        with disk.writing(scratch, weights.nbytes, hint=disk.ELSEWHERE):
+        what = f"the original of {entry.name}"
+        with disk.writing(scratch.parent.parent, weights.nbytes, what=what, hint=disk.ELSEWHERE):
             restored = recipe.restore(files.read_document(folder / kept), weights, scratch)
         if not isinstance(recorded, dict) or restored.sha256 != recorded.get("sha256"):
             raise FormatError(folder / kept, "it does not give back the .pt that the metadata name")

@@ -56,7 +56,7 @@ def make(checkpoint: Checkpoint, folder: Path, *, keep_pt: bool, report: Report 
     mirror, size = folder / MIRROR, checkpoint.weights.nbytes
     with ThreadPoolExecutor(max_workers=1) as pool, working(report, "convert", lambda: [mirror], size):
         hashed = pool.submit(copying.digest, pt) if pt else None
-        with disk.writing(mirror, size, hint=disk.ELSEWHERE):
+        with disk.writing(folder.parent, size, what=f"the mirror of {name}", hint=disk.ELSEWHERE):
             written = safetensors.write(checkpoint.weights, mirror)
         original = hashed.result() if hashed else None
     with working(report, "prove"):
@@ -80,7 +80,8 @@ def _original(checkpoint: Checkpoint, folder: Path) -> Path | None:
     if origin.pt is not None or origin.recipe is None:
         return origin.pt
     restored = folder / "original.pt"
-    with disk.writing(restored, checkpoint.weights.nbytes, hint=disk.ELSEWHERE):
+    what = f"the original of {checkpoint.name}"
+    with disk.writing(folder.parent, checkpoint.weights.nbytes, what=what, hint=disk.ELSEWHERE):
         recipe.restore(files.read_document(origin.recipe), checkpoint.weights, restored, origin.recipe)
     return restored
 

@@ -7,6 +7,7 @@
 import contextlib
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import typer
@@ -59,6 +60,8 @@ def _start(
 def main() -> None:
     """Run the command line and exit."""
     _mend_streams()
+    if not sys.warnoptions:  # libraries warn their callers, not people
+        warnings.simplefilter("ignore")
     try:
         failures.stop_on_signals()
         code = app(prog_name="metta-hub", standalone_mode=False)
@@ -66,6 +69,7 @@ def main() -> None:
         raise
     except BaseException as error:  # noqa: BLE001  (the table has an answer to everything)
         code = failures.explain(error)
+    failures.let_finish()
     sys.exit(code)
 
 

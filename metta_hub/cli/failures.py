@@ -1,6 +1,7 @@
 """One table from whatever stopped a command to a sentence, a hint and an exit code."""
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -12,6 +13,13 @@ from metta_hub.cli.output import Output, talk
 from metta_hub.errors import MettaHubError, UsageError
 
 FAILED, WRONG_USAGE, BY_SIGNAL = 1, 2, 128
+_TELL = "HF_DEBUG=1 shows the whole traceback"
+_FILE_HINTS = {
+    errno.EACCES: "ask its owner, or copy it to where you may read it",
+    errno.EPERM: "ask its owner, or copy it to where you may read it",
+    errno.ENOENT: "it was there a moment ago: run the same command again",
+    errno.EIO: "its disk may be failing: copy it elsewhere, and run the same command there",
+}
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})  # huggingface_hub's
 
 
@@ -34,6 +42,12 @@ def stop_on_signals() -> None:
             signal.signal(number, stop)
 
 
+def let_finish() -> None:
+    """From now on ignore both: what was asked for is done, and only the interpreter is left to go."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def explain(error: BaseException) -> int:
     """Say what stopped the command; return the exit code.
 
@@ -53,16 +67,29 @@ def explain(error: BaseException) -> int:
 
 def _described(error: BaseException) -> tuple[str, str, int, str]:
     """Sentence, hint, exit code, and the name of the kind."""
+    stop = _stop_behind(error)
+    if stop is not None:
+        name = signal.Signals(stop).name
+        return f"Stopped by {name}; run the same command again, nothing is sent twice.", "", BY_SIGNAL + stop, "Stopped"
     if isinstance(error, help_.ParserError):
         error = help_.in_words(error)
     kind = type(error).__name__
     if isinstance(error, MettaHubError):
         return str(error), error.hint, WRONG_USAGE if isinstance(error, UsageError) else FAILED, kind
-    if isinstance(error, Stopped | KeyboardInterrupt):
-        number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        sentence = f"Stopped by {signal.Signals(number).name}; run the same command again, nothing is sent twice."
-        return sentence, "", BY_SIGNAL + number, "Stopped"
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}.", "", FAILED, kind
+        return f"{error.filename}: {error.strerror}.", _FILE_HINTS.get(error.errno or 0, _TELL), FAILED, kind
     words = f"Unexpected {kind}: {' '.join(str(error).split())[:500]}"
-    return words, "HF_DEBUG=1 shows the whole traceback; please report it", FAILED, kind
+    return words, f"{_TELL}; please report it", FAILED, kind
+
+
+def _stop_behind(error: BaseException | None) -> int | None:
+    """The signal that led to an error; what was interrupted may have failed in a way of its own."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, Stopped):
+            return error.number
+        if isinstance(error, KeyboardInterrupt):
+            return signal.SIGINT
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None

@@ -120,7 +120,7 @@ class Hub:
         """A repo, or None when there is none that the token may see."""
         try:
             with self._asking(repo_id):
-                info = self._api.model_info(repo_id)
+                info = self._api.model_info(repo_id, timeout=constants.HF_HUB_ETAG_TIMEOUT)
                 return RepoInfo(info.id, bool(info.private), _commit(info.sha))
         except NotFoundError:
             return None
@@ -139,7 +139,8 @@ class Hub:
             return cache.resolve_offline(cached, repo_id, name, self.endpoint)
         try:
             with self._asking(repo_id, name):
-                commit = _commit(self._api.model_info(repo_id, revision=revision).sha)
+                found = self._api.model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+                commit = _commit(found.sha)
         except HubError as error:
             if self._published is Published.NO_MATTER:
                 error.hint = cache.hint_instead(cached, repo_id, name, error)

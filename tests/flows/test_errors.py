@@ -12,7 +12,7 @@ from huggingface_hub import hf_hub_download
 import metta_hub
 from catalogue import Markdown, Page
 from metta_hub.errors import UnknownArchitectureError
-from standin import StandIn, answer, babble, hang_up
+from standin import StandIn, answer, babble, hang_up, sleep
 from support import DATA
 
 PT = "run/model_000140.pt"
@@ -128,6 +128,9 @@ def spoiled(folder):
     (folder / "nothing.pt").write_bytes(b"")
     (folder / "notes.pt").write_text("not a checkpoint")
     (folder / "half.pt").write_bytes(pt.read_bytes()[:300_000])
+    content = b"x" * 4096
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1024], "data_offsets": [0, 4096]}}).encode()
+    (folder / "half.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + content[:1000])
     flipped(pt, folder / "flipped.pt", 300_000)
     shutil.copy(DATA / "records" / "model_0005.pt", folder / "record.pt")
     torch.save({"weight": Evil()}, folder / "evil.pt")
@@ -153,6 +156,8 @@ def test_files(page, folder, api, repo_id):
     here.run("An empty file", "push", "nothing.pt", "org/nav")
     here.run("Not a checkpoint", "push", "notes.pt", "org/nav")
     here.run("Cut short", "push", "half.pt", "org/nav")
+    here.run("Cut short, safetensors", "push", "half.safetensors", "org/nav")
+    here.run("Cut short, to look at", "inspect", "half.safetensors")
     here.run("One changed byte", "push", "flipped.pt", "org/nav")
     here.run("A record: a whole pickled policy", "push", "record.pt", "org/nav")
     here.run("A pickle that would run something", "push", "evil.pt", "org/nav")
@@ -365,6 +370,9 @@ def test_odd_answers_to_readers(page, standin, repo_id):
     standin.forget()
     standin.say("GET", f"/api/models/{repo_id}", answer(200, json.dumps({"id": repo_id, "sha": "../../etc"})))
     here.run("A commit that is none", "pull", "org/nav", env=env)
+    standin.forget()
+    standin.say("GET", f"/api/models/{repo_id}", sleep)
+    here.run("It thinks, and thinks", "pull", "org/nav", env=env | {"HF_HUB_ETAG_TIMEOUT": "1"})
     standin.forget()
     standin.say("HEAD", "/resolve/", answer(200, "<html></html>"))
     here.run("Files without the Hub's headers", "pull", "org/nav", env=env)

@@ -50,7 +50,15 @@ class World:
 
 @pytest.mark.parametrize(
     "reference",
-    ["org/nav", "org/nav@main", "org/nav@v1.0", "org/nav@exp/a", "org/nav:model_000140", "org/nav:best", "hf://org/nav"],
+    [
+        "org/nav",
+        "org/nav@main",
+        "org/nav@v1.0",
+        "org/nav@exp/a",
+        "org/nav:model_000140",
+        "org/nav:best",
+        "hf://org/nav",
+    ],
 )
 def test_a_second_pull_comes_from_the_cache(world, tmp_path, reference):
     first = json.loads(world.does("pull", reference, tmp_path / "first", "--json").stdout)

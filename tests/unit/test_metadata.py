@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metta_hub import metadata, strict_json
-from metta_hub.errors import FormatError, MetadataError, UsageError, MettaHubError
+from metta_hub.errors import FormatError, MetadataError, MettaHubError, UsageError
 from metta_hub.metadata import Repair, assign, block_for, config_view, dumps, from_values, parse
 
 SHARED = Path(__file__).parents[2].parent / "shared"

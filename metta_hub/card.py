@@ -6,6 +6,7 @@ and the YAML block is written by huggingface_hub's own card classes, never by st
 
 import html
 import re
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ TAGS = ("reinforcement-learning", "deep-reinforcement-learning", "metta")
 #: Rows that a table of the card shows at most; the rest is one `metta-hub` command away.
 MAX_ROWS = 200
 MAX_TEMPLATE_BYTES = 1 << 20
+_TEMPLATES = "--template takes the name of a template that comes along, or the path of a Markdown file"
 _TEMPLATES = "model_card_templates"
 # What is markup anywhere in a line; an underscore inside a word is none.
 _INLINE = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -69,14 +71,14 @@ def read_template(name_or_file: str) -> str:
         raise NotFoundError(
             name_or_file,
             f"There is no card template '{name_or_file}' (known: {', '.join(known)}).",
-            hint="--template takes one of those names or the path of a Markdown file",
+            hint=_TEMPLATES,
         )
     if path.stat().st_size > MAX_TEMPLATE_BYTES:
-        raise FileError(path, f"a template of more than {MAX_TEMPLATE_BYTES:,} bytes is not read")
+        raise FileError(path, f"a template of more than {MAX_TEMPLATE_BYTES:,} bytes is not read", hint=_TEMPLATES)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise FileError(path, "the template is not UTF-8 text") from error
+        raise FileError(path, "the template is not UTF-8 text", hint=_TEMPLATES) from error
 
 
 def render(
@@ -111,7 +113,8 @@ def render(
     try:
         rendered = environment.from_string(text).render(facts)
     except Exception as error:  # a template computes: any error of Python's may come out of it
-        raise FileError(template, f"the template cannot be filled in: {_one_line(error)}") from error
+        hint = f"'metta-hub card PATH --template {shlex.quote(template)}' tries it without publishing"
+        raise FileError(template, f"the template cannot be filled in: {_one_line(error)}", hint=hint) from error
     return re.sub(r"\n{3,}", "\n\n", rendered).strip() + "\n"
 
 

@@ -10,11 +10,15 @@
     │   ├── FormatError             not a file that we read, or damaged
     │   │   ├── NotPlainError       globals: a pickle that would run or build something
     │   │   └── ChecksumError       member: recorded and actual checksums differ
-    │   └── SourceChangedError      a file changed while we worked on it
+    │   ├── SourceChangedError      a file changed while we worked on it
+    │   └── NoRoomError             needed: a disk, a quota or a limit has no room for a file
     ├── MetadataError               pointer, reason, path
     ├── SecretError                 pointer, kind: what must not be published
     ├── HubError                    repo_id, status
     │   ├── HubUnreachableError     endpoint
+    │   │   └── OfflineError        asked not to ask the Hub, and the cache does not have it
+    │   ├── NotAHubError            endpoint: whatever answers there, it is no Hub
+    │   ├── RateLimitError          seconds: the Hub wants us to wait
     │   ├── HubAccessError          token_source: not allowed, or not logged in
     │   └── ParentMovedError        somebody else published meanwhile
     ├── WeightsMismatchError        missing, unexpected, misshapen
@@ -24,20 +28,36 @@
 An error says in one sentence what was wrong with what (`str(error)`), and in `hint` what to type next.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 
 class MettaHubError(Exception):
     """Base of every error of this package.
 
     Attributes:
-        hint: the next step, as a command or an instruction; empty when there is none.
+        hint: the next step, as a command or an instruction; empty when there is none. A command is the whole hint,
+            or stands in single quotes.
+        usual_hint: the hint of those of a class that have none of their own.
     """
+
+    usual_hint: ClassVar[str] = ""
 
     def __init__(self, sentence: str, *, hint: str = "") -> None:
         super().__init__(sentence)
-        self.hint = hint
+        self.hint = hint or self.usual_hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and other processes get the same error, though classes here are made from other arguments."""
+        return _remade, (type(self), self.args, vars(self))
+
+
+def _remade(kind: type[MettaHubError], args: tuple[Any, ...], fields: dict[str, Any]) -> MettaHubError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error
 
 
 class UsageError(MettaHubError):
@@ -86,13 +106,30 @@ class FileError(MettaHubError):
         self.path = path
         self.reason = reason
 
+    def known_as(self, path: str, *, hint: str) -> Self:
+        """The same error of a file that users know by another name, as one of a repo that lies in a cache.
+
+        Args:
+            path: that name.
+            hint: for errors that have none of their own.
+        """
+        again = copy.copy(self)
+        again.args = (f"{path}: {self.reason}.",)
+        again.path = path
+        again.hint = self.hint if self.hint and self.hint != self.usual_hint else hint
+        return again
+
 
 class FormatError(FileError):
     """A file is not of a kind that we read, is damaged, or claims something impossible."""
 
+    usual_hint = "copy or download the file once more, or save it again; a damaged one is not mended"
+
 
 class NotPlainError(FormatError):
     """A pickle asks for more than tensors, and is therefore only looked at."""
+
+    usual_hint = "'metta-hub inspect FILE' shows all that it asks for; what is published is a plain state dict"
 
     def __init__(self, path: Path | str, reason: str, *, globals_: Sequence[str] = (), hint: str = "") -> None:
         super().__init__(path, reason, hint=hint)
@@ -110,9 +147,22 @@ class ChecksumError(FormatError):
 class SourceChangedError(FileError):
     """A source file changed between reading it and finishing with it."""
 
+    usual_hint = "run the same command again when nobody writes to it"
+
+
+class NoRoomError(FileError):
+    """A disk, a quota or a limit has no room for a file."""
+
+    def __init__(self, path: Path | str, needed: int, why: str, *, hint: str = "") -> None:
+        what = f"no room for its {needed:,} bytes" if needed else "no room for it"
+        super().__init__(path, f"{what} ({why})", hint=hint)
+        self.needed = needed
+
 
 class MetadataError(MettaHubError):
     """Metadata cannot be what they say they are."""
+
+    usual_hint = "mend the JSON, or give another value with --set KEY=VALUE"
 
     def __init__(self, pointer: str, reason: str, *, path: Path | str = "", hint: str = "") -> None:
         super().__init__(f"{f'{path}: ' if path else ''}metadata {pointer or '/'}: {reason}.", hint=hint)
@@ -145,6 +195,26 @@ class HubUnreachableError(HubError):
     def __init__(self, repo_id: str, endpoint: str, sentence: str, *, hint: str = "") -> None:
         super().__init__(repo_id, sentence, hint=hint)
         self.endpoint = endpoint
+
+
+class OfflineError(HubUnreachableError):
+    """HF_HUB_OFFLINE forbids to ask the Hub, and the cache does not have what is needed."""
+
+
+class NotAHubError(HubError):
+    """What answers at the endpoint does not speak the Hub's language."""
+
+    def __init__(self, repo_id: str, endpoint: str, sentence: str, *, hint: str = "") -> None:
+        super().__init__(repo_id, sentence, hint=hint)
+        self.endpoint = endpoint
+
+
+class RateLimitError(HubError):
+    """The Hub answers no more requests for a while."""
+
+    def __init__(self, repo_id: str, sentence: str, *, seconds: int | None, hint: str = "") -> None:
+        super().__init__(repo_id, sentence, status=429, hint=hint)
+        self.seconds = seconds
 
 
 class HubAccessError(HubError):
@@ -184,7 +254,8 @@ class UnknownArchitectureError(MettaHubError):
 
     def __init__(self, name: str, known: Sequence[str], *, hint: str = "") -> None:
         listed = ", ".join(sorted(known)) or "none"
-        super().__init__(f"no policy is registered for the architecture '{name}' (known: {listed}).", hint=hint)
+        sentence = f"The weights are fine, but nothing here builds the architecture '{name}' (known: {listed})."
+        super().__init__(sentence, hint=hint)
         self.name = name
         self.known = tuple(known)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from metta_hub import strict_json
 from metta_hub.block import BLOCK, FORMAT_VERSION, earlier_repairs, is_newer, is_ours
-from metta_hub.errors import FormatError, MetadataError
+from metta_hub.errors import FormatError, MetadataError, UsageError
 from metta_hub.repairs import REQUIRED, SCHEMA, TEXT, check, repair, rule_at
 from metta_hub.strict_json import JSON, Repair
 
@@ -176,16 +176,15 @@ def assign(values: Mapping[str, JSON], settings: Iterable[str]) -> dict[str, JSO
     way are made.
 
     Raises:
-        MetadataError: no `=`, a path through something that is no object, or a value of the wrong type.
+        UsageError: a setting without `=` or key.
+        MetadataError: a path through something that is no object, or a value of the wrong type.
     """
     changed = dict(from_values(values).values)
     for setting in settings:
         key, equals, text = setting.partition("=")
         parts = strict_json.split(key) if key.startswith("/") else key.split(".")
         if not equals or not key.strip("/"):
-            raise MetadataError(
-                "", f"'{setting}' sets nothing", hint="a setting looks like epoch=140 or evals.maze=0.5"
-            )
+            raise UsageError(f"The setting '{setting}' sets nothing.", hint="for example --set epoch=140")
         if parts[0] == BLOCK:
             raise MetadataError(f"/{BLOCK}", "is metta_hub's own")
         _put(changed, parts, check(_value_of(text, parts), parts))

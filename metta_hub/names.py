@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from metta_hub.errors import BadNameError, BadReferenceError, UsageError
 
 SCHEME = "hf://"
+#: What can follow the colon of a reference, in words.
+SELECTORS = "latest, best, best=METRIC, min=METRIC, epoch=N or a checkpoint's name"
 #: Names that mean something else where a checkpoint's name could stand.
 RESERVED = frozenset({"index", "latest", "best"})
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
@@ -63,7 +65,7 @@ def parse_reference(text: str) -> Reference:
     hint = "a reference looks like org/name, org/name@v1.0 or org/name@v1.0:best"
     if colon and not selector:
         raise BadReferenceError(text, "nothing follows the ':'", hint=hint)
-    if at and not _REVISION.fullmatch(revision):
+    if at and not is_revision(revision):
         raise BadReferenceError(text, f"'{revision}' cannot be a revision", hint=hint)
     parts = repo_id.split("/")
     if len(parts) > 2:  # noqa: PLR2004  (namespace and name)
@@ -75,13 +77,18 @@ def parse_reference(text: str) -> Reference:
     return Reference(namespace, parts[-1], revision or None, _checked_selector(text, selector) if colon else None)
 
 
+def is_revision(text: str) -> bool:
+    """Whether a text can name a branch, a tag, a pull request's ref or a commit."""
+    return bool(_REVISION.fullmatch(text))
+
+
 def check_ref(text: str, what: str) -> str:
     """Return a name that git takes for a new branch or tag.
 
     Raises:
         UsageError: it does not.
     """
-    if not _REVISION.fullmatch(text) or text.endswith((".lock", ".")) or "/." in text or text.startswith("."):
+    if not is_revision(text) or text.endswith((".lock", ".")) or "/." in text or text.startswith("."):
         raise UsageError(f"'{text}' cannot be the name of a {what}.", hint="letters, digits, '.', '_', '-' and '/'")
     return text
 
@@ -91,8 +98,7 @@ def _checked_selector(text: str, selector: str) -> str:
     if not equals:
         return selector if selector in {"latest", "best"} else _named(text, selector)
     if kind not in {"best", "min", "epoch"} or not argument:
-        known = "latest, best, best=METRIC, min=METRIC, epoch=N or a checkpoint's name"
-        raise BadReferenceError(text, f"'{selector}' is not a selector", hint=f"selectors are {known}")
+        raise BadReferenceError(text, f"'{selector}' is not a selector", hint=f"a selector is {SELECTORS}")
     if kind == "epoch" and not (argument.isascii() and argument.isdigit() and len(argument) < 16):  # noqa: PLR2004
         raise BadReferenceError(text, f"'{argument}' is not an epoch", hint="for example org/name:epoch=140")
     return selector
@@ -102,7 +108,8 @@ def _named(text: str, name: str) -> str:
     try:
         return check_name(name)
     except BadNameError as error:
-        raise BadReferenceError(text, f"'{name}' cannot name a checkpoint: {error.reason}") from None
+        reason = f"'{name}' cannot name a checkpoint: {error.reason}"
+        raise BadReferenceError(text, reason, hint=f"a selector is {SELECTORS}") from None
 
 
 def check_name(name: str) -> str:
@@ -112,9 +119,11 @@ def check_name(name: str) -> str:
         BadNameError: it cannot; says why.
     """
     if not _NAME.fullmatch(name):
-        raise BadNameError(name, "letters, digits, '.', '_' and '-' only, at most 96, a letter or digit first")
+        reason = "letters, digits, '.', '_' and '-' only, at most 96, a letter or digit first"
+        raise BadNameError(name, reason, hint="rename the file, for example to model_0100")
     if name.lower() in RESERVED:
-        raise BadNameError(name, "the word means something else in references")
+        reason = "the word means something else in references"
+        raise BadNameError(name, reason, hint=f"rename the file, for example to {name}_0100")
     return name
 
 

@@ -145,7 +145,7 @@ def check_text(text: str, where: str) -> None:
     """
     for secret in SECRETS:
         if secret.pattern.search(text):
-            raise SecretError(where, secret.kind, hint="take it out of the file, and revoke it if it was shared")
+            raise SecretError(where, secret.kind, hint="take it out, and revoke it if it was shared")
 
 
 def _object(values: Mapping[str, JSON], at: str, found: list[Redaction]) -> dict[str, JSON]:

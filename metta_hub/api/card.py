@@ -6,14 +6,14 @@ from metta_hub import card as cards
 from metta_hub import formats, history
 from metta_hub import index as index_file
 from metta_hub.api import front, judging, targets
-from metta_hub.api.describe import describe
+from metta_hub.api.describe import at_hand, describe
 from metta_hub.api.remote import RepoCommit, RepoFolder
 from metta_hub.api.report import Report, silent
 from metta_hub.card import CardFile
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Index
-from metta_hub.names import Reference
+from metta_hub.names import CARD, CONFIG, Reference
 
 
 def card(
@@ -44,8 +44,10 @@ def card(
     found = targets.parse(str(target), revision=revision, report=report)
     if isinstance(found, Reference):
         targets.refuse_selector(found, "the card is that of the repo")
-        repo = RepoCommit.open(found, "card", token=token, cache_dir=cache_dir)
-        root = describe(repo, history.select(repo.index, None).entry)
+        repo = RepoCommit.open(found, "card", typed=str(target), token=token, cache_dir=cache_dir)
+        if repo.hub.offline:  # what is not cached may still be in the repo: somebody's own card, too
+            repo.folder([CARD, CONFIG])
+        root = at_hand(repo, history.select(repo.index, None).entry)
         text = front.card_of(root, repo, repo.index, template=template, license_id=license)
         return text.content.decode(errors="replace")
     if repo_format.sniff(found):

@@ -4,20 +4,30 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from metta_hub import formats, metadata, names, strict_json
+from metta_hub import disk, formats, metadata, names, strict_json
 from metta_hub import index as index_file
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import count
 from metta_hub.checkpoint import Checkpoint, Weights
 from metta_hub.containers import copying, recipe, safetensors, torch_file, torch_zip
 from metta_hub.containers.copying import Written
-from metta_hub.errors import FormatError, MettaHubError
+from metta_hub.errors import (
+    FormatError,
+    HubAccessError,
+    HubUnreachableError,
+    MettaHubError,
+    NoRoomError,
+    NotAHubError,
+    RateLimitError,
+)
 from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Entry, FileRecord
 from metta_hub.names import CARD, CONFIG, INDEX
 
 ATTRIBUTES = ".gitattributes"
+#: What says nothing of the files that are checked, but of the way to them.
+NO_VERDICT = (HubUnreachableError, HubAccessError, RateLimitError, NotAHubError, NoRoomError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +46,15 @@ class Check:
 
 
 def attempt(name: str, look: Callable[[], Check]) -> Check:
-    """Run a check; what stops it from being made is its failure."""
+    """Run a check; what stops it from being made is its failure, unless that says nothing of what is looked at.
+
+    Raises:
+        MettaHubError: one of `NO_VERDICT`.
+    """
     try:
         return look()
+    except NO_VERDICT:
+        raise
     except (MettaHubError, OSError) as error:
         return Check(name, ok=False, detail=" ".join(str(error).split()))
 
@@ -156,8 +172,10 @@ def _original(
     """The original's weights table: from the `.pt` that is there, or the one that the recipe gives back."""
     kept = names.recipe_file(entry.name)
     if kept in entry.files:
-        restored = recipe.restore(files.read_document(folder / kept), weights, scratch)
         recorded = block.get("weights")
+        what = f"the original of {entry.name}"
+        with disk.writing(scratch.parent.parent, weights.nbytes, what=what, hint=disk.ELSEWHERE):
+            restored = recipe.restore(files.read_document(folder / kept), weights, scratch)
         if not isinstance(recorded, dict) or restored.sha256 != recorded.get("sha256"):
             raise FormatError(folder / kept, "it does not give back the .pt that the metadata name")
         return torch_file.read(scratch).weights
@@ -171,10 +189,16 @@ def _original(
 
 
 def check_local(path: Path) -> Iterator[Check]:
-    """A local checkpoint: its structure, the checksums inside, and the hash that its metadata record."""
+    """A local checkpoint: its structure, the checksums inside, and the hash that its metadata record.
+
+    Raises:
+        FormatError: a folder is no checkpoint at all.
+    """
     try:
         checkpoint = formats.read(path)
     except (MettaHubError, OSError) as error:
+        if path.is_dir():  # of no kind that can be damaged
+            raise
         yield Check(path.name, ok=False, detail=" ".join(str(error).split()))
         return
     weights, file = checkpoint.weights, checkpoint.origin.path.name

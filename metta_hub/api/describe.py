@@ -1,9 +1,11 @@
 """A published checkpoint described from its documents and the header of its weights: no weight byte is read."""
 
 from metta_hub import metadata, names
-from metta_hub.api.remote import RepoFiles
+from metta_hub.api.pull import fetch
+from metta_hub.api.remote import RepoCommit, RepoFiles
 from metta_hub.checkpoint import Checkpoint, Findings, Origin, Weights
 from metta_hub.containers import recipe, safetensors, torch_file
+from metta_hub.errors import OfflineError
 from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Entry
@@ -36,6 +38,20 @@ def describe(repo: RepoFiles, entry: Entry) -> Checkpoint:
             findings=findings,
         ),
     )
+
+
+def at_hand(repo: RepoCommit, entry: Entry) -> Checkpoint:
+    """A published checkpoint; offline, where only what a pull fetched may be at hand, that is read instead.
+
+    Raises:
+        NotFoundError: a file that the index lists is not there.
+        OfflineError: neither is cached.
+        FormatError: a document or header is damaged.
+    """
+    try:
+        return describe(repo, entry)
+    except OfflineError:
+        return fetch(repo, entry)
 
 
 def _header(repo: RepoFiles, entry: Entry) -> Weights:

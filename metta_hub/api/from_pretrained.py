@@ -41,5 +41,5 @@ def from_pretrained(
         checkpoint = formats.read(found)
         with sources.unchanged(checkpoint.origin, "the file changed while it was being read"):
             return policies.build(checkpoint, device=device)
-    repo = RepoCommit.open(found, "from_pretrained", token=token, cache_dir=cache_dir)
+    repo = RepoCommit.open(found, "from_pretrained", typed=str(target), token=token, cache_dir=cache_dir)
     return policies.build(fetch(repo, history.select(repo.index, found.selector).entry), device=device)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from metta_hub import containers, formats, history
 from metta_hub.api import targets
-from metta_hub.api.describe import describe
+from metta_hub.api.describe import at_hand, describe
 from metta_hub.api.remote import RepoCommit, RepoFolder
 from metta_hub.api.report import Report, silent
 from metta_hub.checkpoint import Checkpoint, Findings
@@ -88,8 +88,8 @@ def inspect(
     found = targets.parse(str(target), revision=revision, report=report)
     if isinstance(found, Path):
         return _inspect_path(found)
-    repo = RepoCommit.open(found, "inspect", token=token, cache_dir=cache_dir)
-    return _inspected(describe(repo, history.select(repo.index, found.selector).entry))
+    repo = RepoCommit.open(found, "inspect", typed=str(target), token=token, cache_dir=cache_dir)
+    return _inspected(at_hand(repo, history.select(repo.index, found.selector).entry))
 
 
 def _inspect_path(path: Path) -> Inspected:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from metta_hub import metadata, scrub, strict_json
+from metta_hub.api import targets
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.containers import torch_file
 from metta_hub.containers.torch_zip import TorchZip
@@ -48,6 +49,7 @@ def judge(
 
     Raises:
         SecretError: something looks like a credential; names the place, never the secret.
+        NotFoundError: there is no `metadata_file`.
         MetadataError: a setting does not fit the schema.
         FormatError: the `.pt` carries too much that no tensor uses.
     """
@@ -81,7 +83,8 @@ def _completed(known: Metadata, settings: Sequence[str], metadata_file: Path | N
         return known
     values = dict(known.values)
     if metadata_file is not None:
-        values |= metadata.parse(files.read_document(metadata_file), metadata_file).values
+        document = targets.source(metadata_file)
+        values |= metadata.parse(files.read_document(document), document).values
     return known.with_values(metadata.assign(values, settings))
 
 

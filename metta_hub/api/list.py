@@ -66,7 +66,7 @@ def list_checkpoints(
         index = _index_of(found, report)
     else:
         targets.refuse_selector(found, "list shows all of them")
-        index = RepoCommit.open(found, "list", token=token, cache_dir=cache_dir).index
+        index = RepoCommit.open(found, "list", typed=str(target), token=token, cache_dir=cache_dir).index
     if sort is not None:
         history.select(index, f"best={sort}")  # says which metrics there are when this is none
     return tuple(_listed(entry, index) for entry in history.ranked(index.entries, sort))
@@ -81,7 +81,7 @@ def _index_of(path: Path, report: Report) -> Index:
         raise NotFoundError(
             str(folder),
             f"{folder} holds no pair (NAME.pt with NAME.json).",
-            hint="metta-hub inspect FILE looks into one file",
+            hint="'metta-hub inspect FILE' looks into one file",
         )
     entries = []
     for pt in pairs:

@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from metta_hub import metadata, names
+from metta_hub import disk, metadata, names
 from metta_hub.api.remote import RepoCommit
+from metta_hub.api.report import Report, silent, working
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.containers import copying, recipe, safetensors, torch_file
 from metta_hub.containers.copying import Written
@@ -37,25 +38,29 @@ class Materials:
     proof: str = ""
 
 
-def make(checkpoint: Checkpoint, folder: Path, *, keep_pt: bool) -> Materials:
+def make(checkpoint: Checkpoint, folder: Path, *, keep_pt: bool, report: Report = silent) -> Materials:
     """Write the mirror, make the recipe, and prove that the mirror equals the original.
 
     Args:
         checkpoint: its weights are read range by range; no more than a few MiB are in memory.
         folder: where the mirror is written.
         keep_pt: publish the original `.pt` too (when there is one).
+        report: shown how far the work is.
 
     Raises:
         FormatError: a checksum is wrong, or the mirror is not equal.
+        FileError: the mirror cannot be written.
     """
     name = checkpoint.name
     pt = _original(checkpoint, folder) if keep_pt else None
-    mirror = folder / MIRROR
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    mirror, size = folder / MIRROR, checkpoint.weights.nbytes
+    with ThreadPoolExecutor(max_workers=1) as pool, working(report, "convert", lambda: [mirror], size):
         hashed = pool.submit(copying.digest, pt) if pt else None
-        written = safetensors.write(checkpoint.weights, mirror)
+        with disk.writing(folder.parent, size, what=f"the mirror of {name}", hint=disk.ELSEWHERE):
+            written = safetensors.write(checkpoint.weights, mirror)
         original = hashed.result() if hashed else None
-    proof = _prove(checkpoint, mirror)
+    with working(report, "prove"):
+        proof = _prove(checkpoint, mirror)
     records = {names.ROOT_WEIGHTS: _record(written)}
     contents: dict[str, bytes | Path] = {names.ROOT_WEIGHTS: mirror}
     if original is None or pt is None:
@@ -75,7 +80,9 @@ def _original(checkpoint: Checkpoint, folder: Path) -> Path | None:
     if origin.pt is not None or origin.recipe is None:
         return origin.pt
     restored = folder / "original.pt"
-    recipe.restore(files.read_document(origin.recipe), checkpoint.weights, restored, origin.recipe)
+    what = f"the original of {checkpoint.name}"
+    with disk.writing(folder.parent, checkpoint.weights.nbytes, what=what, hint=disk.ELSEWHERE):
+        recipe.restore(files.read_document(origin.recipe), checkpoint.weights, restored, origin.recipe)
     return restored
 
 

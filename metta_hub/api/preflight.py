@@ -1,10 +1,10 @@
 """What must hold before any work is done for a publication: who, where, and with what right."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metta_hub import names
-from metta_hub.errors import ConflictError, HubAccessError, NotFoundError, UsageError
+from metta_hub.errors import ConflictError, NotFoundError, UsageError
 from metta_hub.hub import Account, Hub, RepoInfo
 from metta_hub.names import Reference
 
@@ -58,7 +58,7 @@ def check(hub: Hub, wish: Wish) -> Place:
         ConflictError: the repo has the other visibility, or the tag is taken.
         UsageError: a selector where a repo is meant, or a name that no branch or tag can have.
     """
-    branch = _check_names(wish)
+    branch = check_names(wish)
     account = hub.account()
     repo_id = wish.reference.repo_id if wish.reference.namespace else f"{account.name}/{wish.reference.repo}"
     repo = hub.repo(repo_id)
@@ -71,12 +71,16 @@ def check(hub: Hub, wish: Wish) -> Place:
     return _check_refs(hub, repo, branch, wish.tag)
 
 
-def _check_names(wish: Wish) -> str:
-    """The branch that is meant."""
+def check_names(wish: Wish) -> str:
+    """The branch that is meant; asks nobody.
+
+    Raises:
+        UsageError: a selector where a repo is meant, or a name that no branch or tag can have.
+    """
     if wish.reference.selector:
         raise UsageError(
             f"'{wish.reference}' names one checkpoint of a repo; push needs a repo.",
-            hint=f"metta-hub push PATH {wish.reference.repo_id}",
+            hint=f"name the repo alone: {replace(wish.reference, selector=None)}",
         )
     if wish.tag is not None:
         names.check_ref(wish.tag, "tag")
@@ -88,7 +92,8 @@ def _check_names(wish: Wish) -> str:
 
 def tag_taken(repo_id: str, tag: str | None) -> ConflictError:
     """The error for a tag that stands for something else."""
-    return ConflictError(str(tag), f"{repo_id} has the tag '{tag}' already.", hint="choose another --tag")
+    sentence = f"{repo_id} has the tag '{tag}' already; nothing was published."
+    return ConflictError(str(tag), sentence, hint="choose another --tag")
 
 
 def _check_refs(hub: Hub, repo: RepoInfo, branch: str, tag: str | None) -> Place:
@@ -98,7 +103,9 @@ def _check_refs(hub: Hub, repo: RepoInfo, branch: str, tag: str | None) -> Place
     branches, tags = hub.branches(repo.repo_id)
     if branch in tags and branch not in branches:
         raise ConflictError(
-            branch, f"'{branch}' is a tag of {repo.repo_id}, and those don't move.", hint="name a branch"
+            branch,
+            f"'{branch}' is a tag of {repo.repo_id}, and those don't move.",
+            hint="name a branch, or leave out --revision",
         )
     exists = branch in branches or branch.startswith("refs/pr/")
     tagged = tag in tags
@@ -110,15 +117,9 @@ def _check_refs(hub: Hub, repo: RepoInfo, branch: str, tag: str | None) -> Place
 def _check_new(hub: Hub, repo_id: str, account: Account, wish: Wish) -> None:
     if wish.create_pr:
         raise NotFoundError(
-            repo_id, f"There is no repo {repo_id} to propose to.", hint="push without --create-pr makes it"
+            repo_id, f"There is no repo {repo_id} to propose to.", hint="leave out --create-pr and push makes it"
         )
-    if account.role == "read":
-        raise HubAccessError(
-            repo_id,
-            f"{hub.token_source} may read but not write, so it cannot make {repo_id}.",
-            token_source=hub.token_source,
-            hint="make a token with write access and run 'hf auth login'",
-        )
+    hub.require_role(repo_id, account)
 
 
 def _check_visibility(repo: RepoInfo, private: bool | None) -> None:
@@ -127,6 +128,6 @@ def _check_visibility(repo: RepoInfo, private: bool | None) -> None:
     is_, wanted = ("private", "public") if repo.private else ("public", "private")
     raise ConflictError(
         repo.repo_id,
-        f"{repo.repo_id} is {is_}, and {wanted} was asked for.",
+        f"{repo.repo_id} is {is_}, and {wanted} was asked for; nothing was published.",
         hint=f"change it with 'hf repos settings {repo.repo_id} --{wanted}', or leave the flag out",
     )

@@ -225,7 +225,7 @@ def _changes(
             uploads.append(Upload(path, content, record.size, record.sha256))
         else:
             sentence = f"{repo.label} lacks {path}, which its index lists."
-            raise NotFoundError(path, sentence, hint=f"metta-hub verify {repo.repo_id}")
+            raise NotFoundError(path, sentence, hint=f"'metta-hub verify {repo.repo_id}' shows what else")
     return Changes(uploads, copies, sorted(stale & repo.tree.keys()))
 
 

@@ -2,18 +2,20 @@
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from metta_hub import history
+from metta_hub import disk, history
 from metta_hub.api import targets
 from metta_hub.api.remote import RepoCommit
-from metta_hub.api.report import Report, silent
+from metta_hub.api.report import Report, silent, working
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.containers import copying
 from metta_hub.containers.copying import Written
-from metta_hub.errors import ChecksumError, HubUnreachableError
+from metta_hub.errors import ChecksumError, FormatError, HubUnreachableError
 from metta_hub.formats import pair
 from metta_hub.formats import repo as repo_format
+from metta_hub.formats.files import leftovers
 from metta_hub.index import Entry, FileRecord
 
 DEFAULT_FOLDER = Path("checkpoints")
@@ -78,14 +80,21 @@ def pull(
         ChecksumError: a file is not what the repo's index says.
         NotPlainError: the `.pt` asks for more than tensors.
         ConflictError: other files are there, and `force` was not given.
+        FileError: the pair, or what is downloaded for it, cannot be written; nothing is left half-written.
     """
     parsed = targets.reference(reference, revision=revision)
     repo = RepoCommit.open(parsed, "pull", token=token, cache_dir=cache_dir)
     choice = history.select(repo.index, parsed.selector)
     if parsed.selector and parsed.selector != choice.entry.name:
         report("note", choice.why)
-    checkpoint = fetch(repo, choice.entry, original=not rebuild)
-    written = pair.write(checkpoint, Path(folder).expanduser(), block=checkpoint.metadata.block, force=force)
+    checkpoint = fetch(repo, choice.entry, original=not rebuild, report=report)
+    target = Path(folder).expanduser()
+    pt, size = target / f"{checkpoint.name}.pt", _size_of(checkpoint)
+    with (
+        disk.writing(pt, size, hint="name another folder: REF DIR"),
+        working(report, "write", partial(leftovers, pt), size),
+    ):
+        written = pair.write(checkpoint, target, block=checkpoint.metadata.block, force=force)
     return Pulled(
         checkpoint=checkpoint.name,
         pt=written.pt,
@@ -96,32 +105,46 @@ def pull(
     )
 
 
-def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True) -> Checkpoint:
+def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True, report: Report = silent) -> Checkpoint:
     """Download what gives a checkpoint back, and read it.
 
     Args:
         repo: where it is.
         entry: which it is.
         original: with the author's own `.pt`, or what gives that back; else only its tensors.
+        report: shown how far the work is.
 
     Raises:
         ChecksumError: a file is not what the repo's index says.
+        FormatError: a file is damaged, or asks for more than tensors.
     """
     wanted = repo_format.needed_to_rebuild(entry, original=original)
     folder = repo.folder(wanted)
     for path in wanted:
-        difference = _difference(copying.digest(folder / path), entry.files[path])
-        if difference:  # what lies in the cache may be damaged
-            with contextlib.suppress(HubUnreachableError):
-                difference = _difference(copying.digest(repo.fetch(path, anew=True)), entry.files[path])
+        with working(report, "check"):
+            difference = _difference(copying.digest(folder / path), entry.files[path])
+            if difference:  # what lies in the cache may be damaged
+                with contextlib.suppress(HubUnreachableError):
+                    difference = _difference(copying.digest(repo.fetch(path, anew=True)), entry.files[path])
         if difference:
-            raise ChecksumError(
-                f"{repo.label}/{path}",
-                path,
-                difference,
-                hint=f"metta-hub verify {repo.repo_id}@{str(repo.commit)[:7]}",
-            )
-    return repo_format.read(folder, entry.name, original=original)
+            raise repo.relabelled(ChecksumError(path, path, difference), path)
+    try:
+        return repo_format.read(folder, entry.name, original=original)
+    except FormatError as error:
+        raise repo.relabelled(error, _in_repo(Path(error.path), folder)) from error
+
+
+def _in_repo(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+
+def _size_of(checkpoint: Checkpoint) -> int:
+    """Bytes of the `.pt` that a pull writes: those of the author's, as far as they are known."""
+    if checkpoint.origin.pt is not None:
+        return checkpoint.origin.pt.stat().st_size
+    recorded = checkpoint.metadata.block.get("weights")
+    size = recorded.get("size") if isinstance(recorded, dict) and checkpoint.origin.recipe else None
+    return size if isinstance(size, int) else checkpoint.weights.nbytes
 
 
 def _difference(written: Written, record: FileRecord) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metta_hub import formats, scrub
+from metta_hub import card, formats, scrub
 from metta_hub.api import judging, materials, preflight, publication, sources, targets
 from metta_hub.api.judging import Publishable
 from metta_hub.api.materials import Materials
@@ -17,6 +17,7 @@ from metta_hub.api.report import Report, count, megabytes, silent
 from metta_hub.errors import ConflictError, HubError, MettaHubError, ParentMovedError
 from metta_hub.formats import scratch
 from metta_hub.hub import Committed, Hub
+from metta_hub.names import CARD
 from metta_hub.scrub import Redaction
 
 #: How often a publication is planned and tried, because somebody else published meanwhile.
@@ -124,9 +125,12 @@ def push(
     options = {"--commit-message": commit_message, "--commit-description": commit_description, "--license": license}
     for option, text in (options | {"--tag": tag, "--revision": revision}).items():
         scrub.check_text(text or "", option)
-    item = _look(Path(path), settings, metadata_file, report, pt=pt)
-    hub = Hub("push", publishing=True, token=token, cache_dir=cache_dir)
     wish = Wish(reference, private, create_pr, tag)
+    preflight.check_names(wish)
+    source = targets.source(path)
+    card.read_template(template)
+    hub = Hub("push", publishing=True, token=token, cache_dir=cache_dir)
+    item = _look(source, settings, metadata_file, report, pt=pt)
     place = preflight.check(hub, wish)
     with scratch.folder() as folder:
         job = _Job(
@@ -157,9 +161,6 @@ class _Job:
 
 
 def _look(path: Path, settings: Sequence[str], metadata_file: Path | None, report: Report, *, pt: bool) -> Publishable:
-    path = path.expanduser()
-    if not path.exists():
-        raise targets.not_there(path)
     source = formats.read(path)
     known, weights = source.metadata.values, source.weights
     epoch = known.get("epoch")
@@ -209,7 +210,7 @@ class _Files:
     def made(self) -> Materials:
         """All the files."""
         if self._made is None:
-            self._made = materials.make(self._item.checkpoint, self._folder, keep_pt=self._keep_pt)
+            self._made = materials.make(self._item.checkpoint, self._folder, keep_pt=self._keep_pt, report=self._report)
             self._report("prove", self._made.proof)
         return self._made
 
@@ -239,8 +240,10 @@ def _plan(job: _Job, repo: RepoCommit) -> Publication:
 
 def _publish(job: _Job, place: Place) -> Pushed:
     """Plan and commit; when somebody else published meanwhile, look again and decide again."""
+    checked = ""
     if place.repo is None or not place.branch_exists:
-        job.hub.check_card(_plan_ahead(job, place).card)  # nothing is made for what would be refused
+        checked = _plan_ahead(job, place).card
+        job.hub.check_card(checked)  # nothing is made for what would be refused
         place = _make_place(job, place)
     for turn in range(TRIES):
         _wait(turn)
@@ -251,6 +254,9 @@ def _publish(job: _Job, place: Place) -> Pushed:
             return _result(job, place, planned, created=place.created, commit=repo.commit)
         if place.tagged:
             raise preflight.tag_taken(place.repo_id, job.wish.tag)
+        if planned.card != checked and any(upload.path == CARD for upload in planned.changes.uploads):
+            checked = planned.card
+            job.hub.check_card(checked)  # nor is anything sent for it
         try:
             committed = _commit(job, place, repo, planned)
         except ParentMovedError:

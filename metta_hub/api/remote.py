@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from metta_hub import index as index_file
 from metta_hub import names
+from metta_hub.api import targets
 from metta_hub.containers import copying
-from metta_hub.errors import NotFoundError
+from metta_hub.errors import FormatError, NotFoundError, NotPlainError
 from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Index
@@ -106,13 +107,20 @@ class RepoCommit:
 
     @classmethod
     def open(
-        cls, reference: Reference, command: str, *, token: str | None = None, cache_dir: Path | None = None
+        cls,
+        reference: Reference,
+        command: str,
+        *,
+        typed: str = "",
+        token: str | None = None,
+        cache_dir: Path | None = None,
     ) -> "RepoCommit":
         """Connect to the Hub and resolve a reference's revision, once.
 
         Args:
             reference: the repo, and which state of it.
             command: what is being done, for the user agent.
+            typed: what the user typed, when it could also have been a local path.
             token: instead of the environment's or the stored one.
             cache_dir: huggingface_hub's cache.
 
@@ -122,7 +130,12 @@ class RepoCommit:
         from metta_hub.hub import Hub  # only here: work on local files does without huggingface_hub
 
         hub = Hub(command, token=token, cache_dir=cache_dir)
-        return cls(hub, reference.repo_id, hub.resolve(reference.repo_id, reference.revision))
+        try:
+            return cls(hub, reference.repo_id, hub.resolve(reference.repo_id, reference.revision))
+        except NotFoundError as error:
+            if error.what == reference.repo_id and typed and not typed.startswith(names.SCHEME):
+                raise targets.neither(typed, reference, error) from error
+            raise
 
     @property
     def label(self) -> str:
@@ -145,6 +158,7 @@ class RepoCommit:
 
         Raises:
             NotFoundError: the repo was not published with metta-hub.
+            FormatError: it is not one that we can believe.
         """
         try:
             return index_file.parse(self._index_document())
@@ -152,13 +166,22 @@ class RepoCommit:
             raise NotFoundError(
                 self.repo_id,
                 f"{self.label} has no {names.INDEX}: it was not published with metta-hub.",
-                hint=f"hf download {self.repo_id}",
+                hint=f"'hf download {self.repo_id}' gets its files as they are",
             ) from error
+        except FormatError as error:
+            raise self.relabelled(error, names.INDEX) from error
 
     def _index_document(self) -> bytes:
         """The index: checked against the tree where that is known, believed where it would cost a request."""
         known = "tree" in self.__dict__
         return self.document(names.INDEX) if known else files.read_document(self.fetch(names.INDEX))
+
+    def relabelled(self, error: FormatError, path: str) -> FormatError:
+        """An error of a file in the cache, as one of a file of this repo."""
+        hint = f"'metta-hub verify {self.repo_id}@{str(self.commit)[:7]}' checks every file"
+        if isinstance(error, NotPlainError):
+            hint = f"'metta-hub pull {self.repo_id}@{str(self.commit)[:7]} --rebuild' takes the tensors alone"
+        return error.known_as(f"{self.label}/{path}", hint=hint)
 
     def index_if_any(self) -> Index:
         """The index, or an empty one for a repo without."""

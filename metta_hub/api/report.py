@@ -1,13 +1,47 @@
 """How library code says what it is doing, without printing: it calls a `Report` that its caller handed in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 #: Called with a verb ("read", "clean", "prove", "send", "note") and a sentence about it.
 Report = Callable[[str, str], None]
 
 
+@runtime_checkable
+class ShowsProgress(Protocol):
+    """A `Report` that can also show how far work is."""
+
+    def progress(self, verb: str, done: Callable[[], int], total: int) -> AbstractContextManager[None]:
+        """Show it while the body runs; `done` says how many of `total` bytes are done, 0 when nobody knows."""
+
+
 def silent(verb: str, text: str) -> None:
     """A report that nobody reads."""
+
+
+def working(
+    report: Report, verb: str, growing: Callable[[], Iterable[Path]] = tuple, total: int = 0
+) -> AbstractContextManager[None]:
+    """Have a report that can show how far work is do so while the body runs.
+
+    Args:
+        report: told.
+        verb: what is being done.
+        growing: the files that the body writes, as far as they are there.
+        total: bytes that they will have; 0 when nobody knows.
+    """
+    if isinstance(report, ShowsProgress):
+        return report.progress(verb, lambda: sum(map(_size, growing())), total)
+    return nullcontext()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def count(number: int, noun: str) -> str:

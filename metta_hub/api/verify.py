@@ -10,7 +10,7 @@ from metta_hub.api import checks, targets
 from metta_hub.api.checks import Check
 from metta_hub.api.pull import fetch
 from metta_hub.api.remote import RepoCommit, RepoFiles, RepoFolder
-from metta_hub.api.report import Report, count, silent
+from metta_hub.api.report import Report, count, silent, working
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.errors import MettaHubError
 from metta_hub.formats import repo as repo_format
@@ -60,12 +60,14 @@ def verify(
     found = targets.parse(str(target), revision=revision, report=report)
     if other is not None:
         second = targets.parse(str(other), report=report)
-        return _compare(_read(found, connect), _read(second, connect))
+        one = _read(found, partial(connect, typed=str(target)))
+        another = _read(second, partial(connect, typed=str(other)))
+        with working(report, "check"):
+            return _compare(one, another)
     if isinstance(found, Reference):
-        return _verify_repo(connect(found), found.selector)
-    if repo_format.sniff(found):
-        return _verify_repo(RepoFolder(found), None)
-    return _verify_file(found)
+        return _verify_repo(connect(found, typed=str(target)), found.selector)
+    with working(report, "check"):
+        return _verify_repo(RepoFolder(found), None) if repo_format.sniff(found) else _verify_file(found)
 
 
 def _read(target: Path | Reference, connect: Callable[[Reference], RepoCommit]) -> Checkpoint:
@@ -100,6 +102,8 @@ def _verify_repo(repo: RepoFiles, selector: str | None) -> Verified:
         if isinstance(repo, RepoCommit):
             repo.fetch(INDEX, anew=True)  # what lies in the cache decides nothing here
         index = repo.index
+    except checks.NO_VERDICT:
+        raise
     except MettaHubError as error:
         return _verdict([Check(INDEX, ok=False, detail=" ".join(str(error).split()))], ())
     entries = index.entries if selector is None else (history.select(index, selector).entry,)

@@ -1,20 +1,20 @@
 """The command line: a command parses, calls one function of `metta_hub.api`, and prints.
 
-`main` is the console entry. Errors meet one table here: a sentence, a hint, an exit code (1 failed, 2 wrong usage).
+`main` is the console entry. Whatever stops a command meets one table, in `failures`: a sentence, a hint, an exit code
+(0 done, 1 failed or not ok, 2 wrong usage, 128 + n stopped by signal n).
 """
 
 import contextlib
 import os
 import sys
+import warnings
 from pathlib import Path
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
-from metta_hub.cli import get, look, publish, serve
-from metta_hub.cli.output import Output
-from metta_hub.errors import MettaHubError, UsageError
+from metta_hub.cli import failures, get, look, publish, serve
+from metta_hub.cli.help import Group
+from metta_hub.cli.output import write
 
 _EPILOG = """\b
 Examples:
@@ -25,33 +25,11 @@ Examples:
 \b
 REF is [hf://]org/name[@revision][:selector]; a selector is latest, best,
 best=METRIC, min=METRIC, epoch=N or a checkpoint's name. Without one it is
-the repo's root. PATH is a .pt, .json or .safetensors file.
-"""
-
-
-class GroupedHelp(TyperGroup):
-    """Lists commands under the heading that each was given, in the order in which they were added."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  (typer's own click, which nobody imports)
-        """Write one section a heading."""
-        panels: dict[str, list[tuple[str, str]]] = {}
-        for name in self.list_commands(ctx):
-            command: Any = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                panels.setdefault(command.rich_help_panel, []).append((name, command.get_short_help_str(70)))
-        for heading, rows in panels.items():
-            with formatter.section(heading):
-                formatter.write_dl(rows)
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401  (as above)
-        """In the order in which they were added."""
-        del ctx
-        return list(self.commands)
-
+the repo's root. PATH is a .pt, .json or .safetensors file."""
 
 app = typer.Typer(
     name="metta-hub",
-    cls=GroupedHelp,
+    cls=Group,
     help="Publish Metta policy checkpoints to the Hugging Face Hub, and pull or inspect them anywhere."
     " No pickle is ever executed.",
     epilog=_EPILOG,
@@ -72,41 +50,33 @@ def _start(
     if version:
         from metta_hub._version import __version__
 
-        sys.stdout.write(f"metta-hub {__version__}\n")
+        write(f"metta-hub {__version__}\n")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        sys.stdout.write(context.get_help() + "\n")
+        write(context.get_help() + "\n")
         raise typer.Exit
 
 
 def main() -> None:
     """Run the command line and exit."""
+    _mend_streams()
+    if not sys.warnoptions:  # libraries warn their callers, not people
+        warnings.simplefilter("ignore")
+    try:
+        failures.stop_on_signals()
+        code = app(prog_name="metta-hub", standalone_mode=False)
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  (the table has an answer to everything)
+        code = failures.explain(error)
+    failures.let_finish()
+    sys.exit(code)
+
+
+def _mend_streams() -> None:
+    """Have two streams that take any text, whoever started us and however."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (for as long as we run)
         with contextlib.suppress(AttributeError, ValueError):
             getattr(sys, name).reconfigure(errors="replace")
-    try:
-        app()
-    except Exception as error:
-        if os.environ.get("HF_DEBUG"):
-            raise
-        sys.exit(_explain(error))
-
-
-def _explain(error: Exception) -> int:
-    # The command's own flags are not known here: it stopped before it returned.
-    output = Output(as_json="--json" in sys.argv, quiet=bool({"-q", "--quiet"} & set(sys.argv)))
-    if isinstance(error, BrokenPipeError):
-        # Whoever read our output has had enough; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    if isinstance(error, MettaHubError):
-        output.failure(error, str(error), error.hint)
-        return 2 if isinstance(error, UsageError) else 1
-    if isinstance(error, OSError) and error.filename is not None:
-        output.failure(error, f"{error.filename}: {error.strerror}.", "")
-        return 1
-    hint = "HF_DEBUG=1 shows the whole traceback; please report it"
-    output.failure(error, f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:500]}", hint)
-    return 1

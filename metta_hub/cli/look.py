@@ -1,12 +1,15 @@
 """inspect, verify, list, card."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metta_hub import disk
 from metta_hub.cli import options
-from metta_hub.cli.output import Output, check_mark, colored, printable, say, table
+from metta_hub.cli.help import Command
+from metta_hub.cli.output import Output, printable, table, write
 
 if TYPE_CHECKING:
     from metta_hub.api.inspect import Inspected
@@ -23,11 +26,11 @@ Target = Annotated[str, typer.Argument(metavar="PATH|REF", help="A local checkpo
 
 def add_to(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command("inspect", rich_help_panel=HEADING)(inspect)
-    app.command("verify", rich_help_panel=HEADING)(verify)
-    app.command("list", rich_help_panel=HEADING)(list_)
-    app.command("ls", hidden=True)(list_)
-    app.command("card", rich_help_panel=HEADING)(card)
+    app.command("inspect", cls=Command, rich_help_panel=HEADING)(inspect)
+    app.command("verify", cls=Command, rich_help_panel=HEADING)(verify)
+    app.command("list", cls=Command, rich_help_panel=HEADING)(list_)
+    app.command("ls", cls=Command, hidden=True)(list_)
+    app.command("card", cls=Command, rich_help_panel=HEADING)(card)
 
 
 def inspect(
@@ -38,7 +41,7 @@ def inspect(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show what is in a checkpoint; weights are neither loaded nor downloaded."""
+    """Show what is in a checkpoint; no weights are loaded."""
     from metta_hub.api.inspect import inspect as look
 
     output = Output(as_json, quiet)
@@ -81,14 +84,14 @@ def _metadata_lines(metadata: Any, unknown: tuple[str, ...]) -> list[str]:  # no
 
 def verify(
     target: Target,
-    other: Annotated[str | None, typer.Argument(metavar="[REF]", help="Compare with this one.")] = None,
+    other: Annotated[str | None, typer.Argument(metavar="REF", help="Compare with this one.")] = None,
     revision: options.Revision = None,
     token: options.Token = None,
     cache_dir: options.CacheDir = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Check files, hashes, mirror and metadata against each other."""
+    """Check files, hashes, mirror and metadata; or compare."""
     from metta_hub.api.verify import verify as check
 
     output = Output(as_json, quiet)
@@ -99,15 +102,9 @@ def verify(
 
 
 def _verified(found: "Verified") -> list[str]:
-    import sys
-
     from metta_hub.api.report import count
 
-    marks = {
-        True: check_mark(),
-        False: colored("✗", "31", stream=sys.stdout),
-        None: "-",
-    }
+    marks = {True: "✓", False: "✗", None: "-"}
     shown = [check for check in found.checks if not check.ok or len(found.checks) <= MANY]
     lines = [f"{marks[check.ok]} {printable(check.name)}: {printable(check.detail)}" for check in shown]
     if len(shown) < len(found.checks):
@@ -183,6 +180,8 @@ def card(
         report=output.report,
     )
     if output_file is None:
-        say(text.rstrip("\n"))
+        # To a terminal without what it would act on: the card may be a stranger's. Elsewhere as it is.
+        write("".join(f"{printable(line)}\n" for line in text.splitlines()) if sys.stdout.isatty() else text)
     else:
-        output_file.write_text(text, encoding="utf-8")
+        with disk.writing(output_file, len(text.encode()), hint="--output takes a file in a folder that is there"):
+            output_file.write_text(text, encoding="utf-8")

@@ -1,12 +1,23 @@
 """What a command prints: data on stdout, talk on stderr."""
 
+import contextlib
 import json
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from metta_hub.cli import progress
+from metta_hub.errors import FileError
+
+#: Marks at the beginning of a line, and their colours on terminals that want any.
+_MARKS = {"✓": "32", "✗": "31"}
+#: What JSON may hold as it is, and a terminal should not see.
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,48 +32,97 @@ class Output:
     as_json: bool
     quiet: bool
 
-    def report(self, verb: str, text: str) -> None:
-        """A step of the work, as library code reports it."""
-        if verb == "warning":
-            self.warn(text)
-        elif not (self.quiet or self.as_json):
-            talk(f"  {verb:<7} {printable(text)}")
+    @property
+    def report(self) -> "Teller":
+        """What library code is handed to report its steps to."""
+        return Teller(self)
 
     def result(self, data: object, *, lines: Sequence[str], quiet: Sequence[str]) -> None:
         """The result: `data` as JSON, `lines` for people, or `quiet` for scripts."""
         if self.as_json:
             say(as_json(data))
-            return
-        for line in quiet if self.quiet else lines:
-            say(line)
+        elif self.quiet:
+            say(*quiet)
+        else:
+            say(*(_marked(printable(line)) for line in lines))
 
     def warn(self, text: str, hint: str = "") -> None:
         """Something that the user should know; the work goes on."""
         if not self.quiet:
             talk(f"{colored('Warning:', '33')} {printable(text)}{f'   Hint: {hint}' if hint else ''}")
 
-    def failure(self, error: BaseException, sentence: str, hint: str) -> None:
+    def failure(self, kind: str, sentence: str, hint: str) -> None:
         """An error: a sentence and a hint on stderr; with --json also a value on stdout."""
         talk(f"{colored('Error:', '31')} {printable(sentence)}")
         if hint and not self.quiet:
             talk(f"Hint: {printable(hint)}")
         if self.as_json:
-            say(as_json({"error": {"type": type(error).__name__, "message": sentence, "hint": hint}}))
+            say(as_json({"error": {"type": kind, "message": sentence, "hint": hint}}))
 
 
-def say(line: str) -> None:
-    """Write a line of data."""
-    sys.stdout.write(f"{line}\n")
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Tells people on stderr what library code reports."""
+
+    output: Output
+
+    def __call__(self, verb: str, text: str) -> None:
+        """Tell a step of the work."""
+        if verb == "warning":
+            self.output.warn(text)
+        elif not (self.output.quiet or self.output.as_json):
+            talk(f"  {verb:<7} {printable(text)}")
+
+    def progress(self, verb: str, done: Callable[[], int], total: int) -> AbstractContextManager[None]:
+        """Show how far long work is."""
+        if self.output.quiet or self.output.as_json:
+            return contextlib.nullcontext()
+        return progress.bar(verb, done, total)
+
+
+def say(*lines: str) -> None:
+    """Write lines of data, now.
+
+    Raises:
+        BrokenPipeError: nobody reads them.
+        FileError: they cannot be written.
+    """
+    write("".join(f"{line}\n" for line in lines))
+
+
+def write(text: str) -> None:
+    """Write data, now.
+
+    Raises:
+        BrokenPipeError: nobody reads it.
+        FileError: it cannot be written.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # Keep the interpreter from trying, and complaining, once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise FileError("standard output", f"cannot be written: {error.strerror}") from error
 
 
 def talk(line: str) -> None:
-    """Write a line for people."""
-    sys.stderr.write(f"{line}\n")
+    """Write a line for people; when nobody listens, the work goes on."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def as_json(data: object) -> str:
-    """One line of strict JSON."""
-    return json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+    """One line of strict JSON; what a terminal would act on is escaped."""
+    text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+    return _UNPRINTABLE.sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def _plain(data: object) -> Any:  # noqa: ANN401  (JSON)
@@ -75,16 +135,19 @@ def _plain(data: object) -> Any:  # noqa: ANN401  (JSON)
     return str(data) if isinstance(data, Path) else data
 
 
-def check_mark() -> str:
-    """The mark before what went well."""
-    return colored("✓", "32", stream=sys.stdout)
+def _marked(line: str) -> str:
+    """A line whose mark has its colour."""
+    code = _MARKS.get(line[:1])
+    return line if code is None else colored(line[0], code, stream=sys.stdout) + line[1:]
 
 
-def colored(text: str, code: str, *, stream: Any = None) -> str:  # noqa: ANN401  (any text stream)
+def colored(text: str, code: str, *, stream: TextIO | None = None) -> str:
     """Colour for terminals that want it."""
-    stream = stream or sys.stderr
-    wanted = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return f"\033[{code}m{text}\033[0m" if wanted else text
+    return f"\033[{code}m{text}\033[0m" if _wants_colour(stream or sys.stderr) else text
+
+
+def _wants_colour(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:

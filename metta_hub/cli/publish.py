@@ -1,12 +1,15 @@
 """push."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metta_hub.api import targets
 from metta_hub.cli import options
-from metta_hub.cli.output import Output, check_mark
+from metta_hub.cli.help import Command
+from metta_hub.cli.output import Output
 from metta_hub.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ HEADING = "Publish"
 
 def add_to(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command("push", rich_help_panel=HEADING)(push)
+    app.command("push", cls=Command, rich_help_panel=HEADING)(push)
 
 
 def push(
@@ -89,10 +92,11 @@ def _check_order(path: str, repo: str) -> None:
     Raises:
         UsageError: the second one is the path.
     """
-    if path.startswith("hf://") or (not Path(path).exists() and Path(repo).expanduser().is_file()):
-        raise UsageError(
-            f"The path comes first, then the repo: not {path} {repo}.", hint=f"metta-hub push {repo} {path}"
-        )
+    missing = not Path(path).expanduser().exists()
+    second = Path(repo).expanduser().exists() or targets.looks_like_path(repo)
+    if path.startswith("hf://") or (missing and repo and second and not targets.looks_like_path(path)):
+        sentence = f"The path comes first, then the repo: not {path} {repo}."
+        raise UsageError(sentence, hint=f"metta-hub push {shlex.join([repo, path])}")
 
 
 def _lines(pushed: "Pushed", *, dry_run: bool) -> list[str]:
@@ -100,17 +104,17 @@ def _lines(pushed: "Pushed", *, dry_run: bool) -> list[str]:
 
     name, repo = pushed.checkpoint, pushed.repo_id
     if not pushed.changed:
-        return [f"{check_mark()} Unchanged: {repo} already holds {name} ({str(pushed.commit)[:7]}); nothing sent."]
+        return [f"✓ Unchanged: {repo} already holds {name} ({str(pushed.commit)[:7]}); nothing sent."]
     if dry_run:
         files = [f"  {file.path}  {file.size:,}" for file in pushed.files]
         return [f"Would publish {name} to {repo} ({_kind(pushed)}): {megabytes(pushed.sent)} to send", *files]
     commit = str(pushed.commit)[:7]
     if "/discussions/" in pushed.url:
-        return [f"{check_mark()} Proposed {name} to {repo}", f"  url: {pushed.url}  commit: {commit}"]
+        return [f"✓ Proposed {name} to {repo}", f"  url: {pushed.url}  commit: {commit}"]
     root = f"{pushed.root} (just pushed)" if pushed.root == name else pushed.root
     selector = "" if pushed.root == name else f":{name}"
     return [
-        f"{check_mark()} Published {name} to {repo} ({_kind(pushed)})",
+        f"✓ Published {name} to {repo} ({_kind(pushed)})",
         f"  url: {pushed.url}  commit: {commit}  root: {root}",
         f"  get: metta-hub pull {repo}@{commit}{selector}",
     ]

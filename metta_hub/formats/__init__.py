@@ -4,6 +4,7 @@
 of it. Formats that are also written have `write`. A new format is one module and one word in `FORMATS`.
 """
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -60,7 +61,7 @@ def _unknown(path: Path) -> FormatError:
             path,
             "the folder is not a copy of a published repo (no checkpoints/index.json), nor one sharded checkpoint "
             "(one NAME.safetensors.index.json)",
-            hint=f"name one checkpoint in it; 'metta-hub list {path}' shows them",
+            hint=f"name one checkpoint in it: 'metta-hub list {shlex.quote(str(path))}' shows them",
         )
     if not path.is_file():
         return FormatError(path, "not a regular file")

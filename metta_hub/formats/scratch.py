@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from metta_hub import disk
+from metta_hub.errors import FileError
 from metta_hub.formats import files
 
 PREFIX = "metta-hub-work-"
@@ -21,10 +23,18 @@ _NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """Make a folder that nobody else can look into; files in it are removed with it."""
-    _remove_abandoned()
+    """Make a folder that nobody else can look into; files in it are removed with it.
+
+    Raises:
+        FileError: there is no place for one.
+    """
     with contextlib.ExitStack() as held:
-        made = _make(held)
+        try:
+            _remove_abandoned()
+            made = _make(held)
+        except OSError as error:
+            place = error.filename or "temporary files"
+            raise FileError(place, f"cannot be written: {error.strerror}", hint=disk.ELSEWHERE) from error
         try:
             yield made
         finally:

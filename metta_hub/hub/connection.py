@@ -1,10 +1,9 @@
 """The connection: every call of huggingface_hub's API that metta_hub makes."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.hf_api import RepoFile
@@ -12,19 +11,22 @@ from huggingface_hub.utils import (
     build_hf_headers,
     get_session,
     get_token,
-    hf_raise_for_status,
 )
 
+from metta_hub import disk
 from metta_hub._version import __version__
-from metta_hub.errors import ConflictError, HubAccessError, HubError, NotFoundError, UsageError
-from metta_hub.hub import operations
+from metta_hub.errors import ConflictError, HubAccessError, HubError, NotAHubError, NotFoundError, OfflineError
+from metta_hub.hub import cache, cards, environment, operations, ranges, rights
+from metta_hub.hub.cache import CachedRepo
 from metta_hub.hub.nouns import Account, Changes, Committed, RemoteFile, RepoInfo
 from metta_hub.hub.partial import remove_partial
 from metta_hub.hub.quiet import bars, hide_signatures, no_xet_warning
-from metta_hub.hub.refusals import BAD_REQUEST, FORBIDDEN, NOT_FOUND, Published, Question, explained
+from metta_hub.hub.refusals import NOT_FOUND, Published, Question, explained, online
+from metta_hub.hub.tokens import source_of
 
 LIBRARY = "metta_hub"
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+#: Branches and tags that an error names.
+SHOWN = 8
 
 
 class Hub:
@@ -32,7 +34,7 @@ class Hub:
 
     Args:
         command: what is being done, for the user agent.
-        publishing: whether it is done in order to publish, for errors.
+        publishing: whether it is done in order to publish, for errors; needs a token, and the Hub.
         token: given on the command line; None means the environment's or the stored one.
         cache_dir: huggingface_hub's cache; None means its default.
     """
@@ -42,12 +44,17 @@ class Hub:
     ) -> None:
         self._published = Published.NOT_YET if publishing else Published.NO_MATTER
         self._token = token or get_token()
-        self._given = token is not None
-        self._cache_dir = cache_dir
+        self._source = source_of(self._token, given=token is not None)
+        self._cache_dir = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
         self._agent = {"cmd": command}
         self._tidied: set[str] = set()
         self.endpoint = constants.ENDPOINT
-        self._check_environment()
+        environment.check_token(self._token, self._source, self.endpoint)
+        if publishing and self.offline:
+            sentence = "Publishing needs the Hub, and HF_HUB_OFFLINE forbids to ask it; nothing was published."
+            raise OfflineError("", self.endpoint, sentence, hint=online())
+        if publishing and self._token is None:
+            raise rights.no_token(self._source)
         hide_signatures()
         self._api = HfApi(
             endpoint=self.endpoint,
@@ -57,45 +64,28 @@ class Hub:
             user_agent=self._agent,
         )
 
-    def _check_environment(self) -> None:
-        parts = urlsplit(self.endpoint)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise UsageError(
-                f"HF_ENDPOINT is '{self.endpoint}', which is no http(s) address.", hint="unset HF_ENDPOINT"
-            )
-        if self._token and not self._token.isascii():
-            sentence = f"{self.token_source} holds characters that no token has."
-            raise UsageError(sentence[:1].upper() + sentence[1:], hint="hf auth login")
-        if self._token and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-            raise UsageError(
-                f"{self.endpoint} is plain http, and a token would be sent over it for anyone to read.",
-                hint="use https, unset HF_ENDPOINT, or unset HF_TOKEN",
-            )
-
     # --- who ----------------------------------------------------------------------------------------------------
 
     @property
     def token_source(self) -> str:
         """Where the token came from, in words for error messages."""
-        if self._given:
-            return "the token given with --token"
-        if self._token is None:
-            return "no token"
-        return "the token in HF_TOKEN" if _token_in_environment() else "the stored login"
+        return self._source.words
+
+    @property
+    def offline(self) -> bool:
+        """Whether the environment forbids to ask the Hub: then the cache answers, as far as it can."""
+        return bool(constants.HF_HUB_OFFLINE)
 
     def account(self) -> Account:
         """Ask who the token belongs to.
 
         Raises:
-            HubAccessError: there is no token, or the Hub does not know it.
+            HubAccessError: the Hub does not know it.
         """
-        if self._token is None:
-            sentence = "Publishing needs a token, and there is none."
-            raise HubAccessError("", sentence, token_source=self.token_source, hint="hf auth login, or set HF_TOKEN")
         with self._asking(""):
             answer = self._api.whoami()
-        access = answer.get("auth", {}).get("accessToken") or {}
-        return Account(str(answer["name"]), str(access.get("role", "")))
+            access = answer.get("auth", {}).get("accessToken") or {}
+            return Account(str(answer["name"]), str(access.get("role", "")))
 
     def require_write(self, repo_id: str, account: Account) -> None:
         """Make sure that the token may write to an existing repo, before any work is done.
@@ -107,18 +97,16 @@ class Hub:
             with self._asking(repo_id):
                 self._api.auth_check(repo_id, write=True)
         except (HubAccessError, NotFoundError) as error:
-            raise self._may_not_write(repo_id, account.role) from error
+            raise rights.may_not_write(repo_id, account, self._source, self.endpoint) from error
 
-    def _may_not_write(self, repo_id: str, role: str) -> HubAccessError:
-        kind = f" (a '{role}' token)" if role else ""
-        return HubAccessError(
-            repo_id,
-            f"{self.token_source[:1].upper()}{self.token_source[1:]}{kind} may read {repo_id} but not write to it.",
-            token_source=self.token_source,
-            status=FORBIDDEN,
-            hint="make a token with write access at "
-            f"{self.endpoint}/settings/tokens and run 'hf auth login', or propose with --create-pr",
-        )
+    def require_role(self, repo_id: str, account: Account) -> None:
+        """Make sure that the token may make a repo, as far as its role says.
+
+        Raises:
+            HubAccessError: it may only read; names its source.
+        """
+        if account.role == rights.READ:
+            raise rights.may_not_make(repo_id, self._source, self.endpoint)
 
     # --- look ---------------------------------------------------------------------------------------------------
 
@@ -126,29 +114,57 @@ class Hub:
         """A repo, or None when there is none that the token may see."""
         try:
             with self._asking(repo_id):
-                info = self._api.model_info(repo_id)
+                info = self._api.model_info(repo_id, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+                return RepoInfo(info.id, bool(info.private), _commit(info.sha))
         except NotFoundError:
             return None
-        return RepoInfo(info.id, bool(info.private), str(info.sha))
 
     def resolve(self, repo_id: str, revision: str | None) -> str:
         """The commit that a branch, tag, pull request or (short) commit stands for; None means `main`.
 
+        What was found is noted in the cache: `HF_HUB_OFFLINE=1` finds it there.
+
         Raises:
-            NotFoundError: no such repo or revision.
+            NotFoundError: no such repo or revision; says which revisions there are.
+            OfflineError: the cache does not have it.
         """
-        with self._asking(repo_id, revision):
-            info = self._api.model_info(repo_id, revision=revision)
-        return str(info.sha)
+        name, cached = revision or "main", CachedRepo.of(self._cache_dir, repo_id)
+        if self.offline:
+            return cache.resolve_offline(cached, repo_id, name, self.endpoint)
+        try:
+            with self._asking(repo_id, name):
+                found = self._api.model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+                commit = _commit(found.sha)
+        except HubError as error:
+            if self._published is Published.NO_MATTER:
+                error.hint = cache.hint_instead(cached, repo_id, name, error)
+            raise
+        except NotFoundError as error:
+            if error.what == name:
+                error.hint = self._revisions_in_words(repo_id) or error.hint
+            raise
+        cached.remember(name, commit)
+        return commit
 
     def branches(self, repo_id: str) -> tuple[frozenset[str], frozenset[str]]:
         """The names of a repo's branches and of its tags."""
         with self._asking(repo_id):
             refs = self._api.list_repo_refs(repo_id)
-        return frozenset(branch.name for branch in refs.branches), frozenset(tag.name for tag in refs.tags)
+            return frozenset(branch.name for branch in refs.branches), frozenset(tag.name for tag in refs.tags)
+
+    def _revisions_in_words(self, repo_id: str) -> str:
+        """The branches and tags of a repo, as far as a line has room for them."""
+        try:
+            branches, tags = self.branches(repo_id)
+        except (HubError, NotFoundError):
+            return ""
+        names = [*sorted(branches), *sorted(tags)]
+        return f"there is {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
 
     def tree(self, repo_id: str, commit: str) -> dict[str, RemoteFile]:
-        """Every file of a repo at a commit, by path."""
+        """Every file of a repo at a commit, by path; offline those that are cached."""
+        if self.offline:
+            return CachedRepo.of(self._cache_dir, repo_id).tree(commit)
         with self._asking(repo_id, commit):
             items = list(self._api.list_repo_tree(repo_id, recursive=True, revision=commit))
         files = (item for item in items if isinstance(item, RepoFile))
@@ -166,9 +182,17 @@ class Hub:
 
         Raises:
             NotFoundError: no such file at that commit.
+            OfflineError: it is not cached, or should come anew.
+            FileError: the cache has no room for it, or cannot be written to.
         """
+        if anew and self.offline:
+            sentence = f"{path} of {repo_id} is to be read from the Hub itself, and HF_HUB_OFFLINE forbids to ask it."
+            hint = f"'metta-hub verify FILE' checks a pulled pair; or {online()}"
+            raise OfflineError(repo_id, self.endpoint, sentence, hint=hint)
         self._tidy(repo_id)
-        with self._asking(repo_id, commit), bars(size):
+        what = f"{path} of {repo_id}@{commit[:7]}"
+        saving = disk.writing(self._cache_dir, size, what=what, hint="--cache-dir, or HF_HOME, names another cache")
+        with self._asking(repo_id, commit, path=path), bars(size), saving:
             fetched = hf_hub_download(
                 repo_id,
                 path,
@@ -187,7 +211,7 @@ class Hub:
         """Once for every repo, remove what killed downloads of it left in the cache."""
         if repo_id not in self._tidied:
             self._tidied.add(repo_id)
-            remove_partial(Path(self._cache_dir or constants.HF_HUB_CACHE), repo_id)
+            remove_partial(self._cache_dir, repo_id)
 
     def read_range(self, repo_id: str, commit: str, path: str, start: int, size: int) -> bytes:
         """Read `size` bytes at `start` of a file, without downloading the rest.
@@ -195,17 +219,15 @@ class Hub:
         Raises:
             HubError: the Hub sent something else.
         """
+        if self.offline:
+            with self.fetch(repo_id, commit, path).open("rb") as file:
+                file.seek(start)
+                return file.read(size)
         url = f"{self.endpoint}/{repo_id}/resolve/{quote(commit, safe='')}/{quote(path)}"
-        with self._asking(repo_id, commit):
-            headers = self._headers() | {
-                "Range": f"bytes={start}-{start + size - 1}",
-                "Accept-Encoding": "identity",
-            }
-            with get_session().stream("GET", url, headers=headers, follow_redirects=True) as answer:
-                hf_raise_for_status(answer)
-                content = _at_most(answer.iter_bytes(), size)
+        with self._asking(repo_id, commit, path=path):
+            content = ranges.read(url, self._headers(), start, size)
         if len(content) != size:
-            raise HubError(repo_id, f"{repo_id}: asked for {size} bytes of {path}, got {len(content)}.")
+            raise NotAHubError(repo_id, self.endpoint, f"Asked for {size} bytes of {path}, got {len(content)}.")
         return content
 
     def _headers(self) -> dict[str, str]:
@@ -225,19 +247,7 @@ class Hub:
             HubError: it would not be accepted; says why.
         """
         with self._asking(""):
-            answer = get_session().post(
-                f"{self.endpoint}/api/validate-yaml",
-                json={"content": text, "repoType": "model"},
-                headers=self._headers(),
-            )
-            errors = answer.json().get("errors", []) if answer.status_code == BAD_REQUEST else []
-            if not errors:
-                hf_raise_for_status(answer)
-        if errors:
-            said = "; ".join(str(error.get("message", error)) for error in errors)
-            raise HubError(
-                "", f"The Hub would not accept the card's metadata: {said}", hint="metta-hub card PATH shows it"
-            )
+            cards.check(text, self.endpoint, self._headers())
 
     def create(self, repo_id: str, *, private: bool | None) -> RepoInfo:
         """Make a model repo; `private=None` leaves its visibility to the Hub's default.
@@ -246,10 +256,14 @@ class Hub:
             HubAccessError: not in that namespace.
             ConflictError: there is one of that name.
         """
-        with self._asking(repo_id):
-            self._api.create_repo(repo_id, private=private)
-            info = self._api.model_info(repo_id)
-        return RepoInfo(info.id, bool(info.private), str(info.sha))
+        try:
+            with self._asking(repo_id):
+                self._api.create_repo(repo_id, private=private)
+                info = self._api.model_info(repo_id)
+                return RepoInfo(info.id, bool(info.private), _commit(info.sha))
+        except HubAccessError as error:
+            error.hint = f"a name without '/' is a repo of your own; or {error.hint}"
+            raise
 
     def create_branch(self, repo_id: str, branch: str, commit: str) -> None:
         """Make a branch at a commit, unless somebody was faster."""
@@ -331,22 +345,19 @@ class Hub:
         return bool(answer.status_code != NOT_FOUND)
 
     def _asking(
-        self, repo_id: str, revision: str | None = None, *, published: Published | None = None
+        self, repo_id: str, revision: str | None = None, *, published: Published | None = None, path: str = ""
     ) -> AbstractContextManager[None]:
         """Turn what huggingface_hub raises into our errors."""
         published = published or self._published
-        return explained(Question(repo_id, revision, self.endpoint, self.token_source, published))
+        return explained(Question(repo_id, revision, self.endpoint, self._source, published, path))
 
 
-def _token_in_environment() -> bool:
-    return bool(os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN"))
+def _commit(sha: object) -> str:
+    """A commit as the Hub names it.
 
-
-def _at_most(chunks: Iterator[bytes], size: int) -> bytes:
-    """Join chunks, stopping as soon as more than was asked for has arrived."""
-    content = bytearray()
-    for chunk in chunks:
-        content += chunk
-        if len(content) > size:
-            break
-    return bytes(content)
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(sha, str) or not cache.is_commit(sha):
+        raise TypeError("it names no commit")
+    return sha

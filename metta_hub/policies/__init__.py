@@ -79,5 +79,6 @@ def _builder(name: str) -> Builder:
     raise UnknownArchitectureError(
         name,
         known(),
-        hint=f"metta_hub.register('{name[:80]}', builder) makes it known; push, pull, inspect and verify work without",
+        hint=f"metta_hub.register('{name[:80]}', builder) makes it known, or a package that has it; a pulled pair loads"
+        " with torch.load and a class of your own; push, pull, inspect and verify work without",
     )

@@ -97,8 +97,8 @@ def test_quiet_prints_one_value(cli, repo_id, tmp_path):
         ),
         (["list", "empty"], 1, "holds no pair", ""),
         (["list", "run", "--sort", "luck"], 1, "No checkpoint has a number 'luck'", "avg_reward"),
-        (["push"], 2, "Missing argument", ""),
-        (["frobnicate"], 2, "No such command", ""),
+        (["push"], 2, "'metta-hub push' needs PATH", "usage: metta-hub push [OPTIONS] PATH REPO"),
+        (["frobnicate"], 2, "There is no command 'frobnicate'", "metta-hub --help"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -120,13 +120,13 @@ def test_an_error_is_a_json_value_too(cli):
 def test_an_unreachable_hub(cli, run):
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     done = cli("push", run / "model_000140.pt", "org/nav", env=nowhere, code=1)
-    assert "No answer from the Hub at http://127.0.0.1:9; nothing was published." in done.stderr
+    assert "No answer from the Hub at http://127.0.0.1:9 (Connection refused); nothing was published." in done.stderr
     assert "run the same command again, nothing is sent twice" in done.stderr
 
 
 def test_no_token(cli, tmp_path):
     done = cli("push", PT, "org/nav", env={"HF_TOKEN": "", "HF_HOME": str(tmp_path)}, code=1)
-    assert "Publishing needs a token, and there is none." in done.stderr
+    assert "Publishing needs a token, and there is none; nothing was published." in done.stderr
     assert "hf auth login" in done.stderr
 
 

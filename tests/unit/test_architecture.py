@@ -44,3 +44,22 @@ def test_every_error_is_in_the_tree_and_says_so():
     for error in classes:
         assert issubclass(error, errors.MettaHubError)
         assert error.__name__ in errors.__doc__
+
+
+def test_every_error_survives_a_copy_and_another_process():
+    import copy
+    import pickle
+
+    from metta_hub import errors
+
+    samples = [
+        errors.NotPlainError("a.pt", "it asks for x", globals_=["x"], hint="look"),
+        errors.ChecksumError("a.pt", "data/0", "differs"),
+        errors.NoRoomError("a.pt", 12, "3 are free"),
+        errors.HubAccessError("org/nav", "No.", token_source="HF_TOKEN", status=403),
+        errors.UnknownArchitectureError("X", ["Y"]),
+    ]
+    for error in samples:
+        for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+            assert type(again) is type(error)
+            assert (str(again), vars(again)) == (str(error), vars(error))

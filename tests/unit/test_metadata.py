@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metta_hub import metadata, strict_json
-from metta_hub.errors import FormatError, MetadataError, MettaHubError
+from metta_hub.errors import FormatError, MetadataError, MettaHubError, UsageError
 from metta_hub.metadata import Repair, assign, block_for, config_view, dumps, from_values, parse
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -566,8 +566,6 @@ def test_settings(setting, values):
         ("list.5=1", "/list/5"),
         ("list.x=1", "/list/x"),
         ("list.00=1", "/list/00"),
-        ("epoch", ""),
-        ("=5", ""),
         ('note={"a":1,"a":2}', "/a"),
     ],
 )
@@ -575,6 +573,12 @@ def test_settings_that_cannot_be(setting, pointer):
     with pytest.raises(MetadataError) as error:
         assign({"run_name": "r", "list": [1]}, [setting])
     assert error.value.pointer == pointer
+
+
+@pytest.mark.parametrize("setting", ["epoch", "=5", "/=5", ""])
+def test_a_setting_without_key_or_value_is_wrong_usage(setting):
+    with pytest.raises(UsageError, match="sets nothing"):
+        assign({}, [setting])
 
 
 def test_settings_change_what_is_there_and_nothing_else():

@@ -189,7 +189,7 @@ class Call:
     @contextmanager
     def spooled(self, limit: int) -> Iterator[IO[bytes]]:
         """The whole body as a file: in memory while small, else on disk."""
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(self.hub.scratch)) as file:
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(self.hub.scratch.folder)) as file:
             for chunk in self.chunks(limit):
                 file.write(chunk)
             file.seek(0)

@@ -1,7 +1,7 @@
 """git over HTTP: clone, fetch and push."""
 
-import contextlib
 import gzip
+import io
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from metta_hub.localhub import pushes
 from metta_hub.localhub.calls import Call
-from metta_hub.localhub.errors import BadRequestError, NotServedError
+from metta_hub.localhub.errors import BadRequestError, NotServedError, RefusalError, TooLargeError
 from metta_hub.localhub.gitrepo import GitRepo
 from metta_hub.localhub.web import Route
 
@@ -41,7 +41,7 @@ def info_refs(call: Call) -> Response:
     if service not in (_READ, _WRITE):
         raise NotServedError("This Hub speaks git's smart HTTP protocol only")
     repo = call.repo_for_files() if service == _READ else call.repo_to_write()
-    out = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed when it was sent
+    out = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(call.hub.scratch.folder))  # noqa: SIM115 - closed when it was sent
     out.write(pkt_line(f"# service={service}\n".encode()) + pkt_line(None))
     with repo.git() as git:
         if service == _READ:
@@ -55,13 +55,15 @@ def upload_pack(call: Call) -> Response:
     """Send what a clone or fetch lacks."""
     repo = call.repo_for_files()
     _check_type(call, _READ)
-    out = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(call.hub.scratch))  # noqa: SIM115 - as above
-    with call.spooled(call.hub.limits.git_body) as body, repo.git() as git, contextlib.ExitStack() as files:
-        read = body.read
-        if call.request.headers.get("content-encoding") == "gzip":
-            read = files.enter_context(gzip.GzipFile(fileobj=body, mode="rb")).read
+    out = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(call.hub.scratch.folder))  # noqa: SIM115 - as above
+    limit = call.hub.limits.fetch_body
+    with call.spooled(limit) as body, repo.git() as git:
         try:
-            _upload_pack(git, read, out.write, only_refs=False)
+            request = _unpacked(body, limit) if call.request.headers.get("content-encoding") == "gzip" else body
+            _upload_pack(git, request.read, out.write, only_refs=False)
+        except RefusalError:
+            out.close()
+            raise
         except Exception as error:
             out.close()
             raise BadRequestError(f"Not a git fetch: {type(error).__name__}") from error
@@ -74,10 +76,18 @@ def receive_pack(call: Call) -> Response:
     _check_type(call, _WRITE)
     if call.request.headers.get("content-encoding", "identity") != "identity":
         raise BadRequestError("A push must not be compressed twice")
-    with call.spooled(call.hub.limits.git_body) as body, repo.git() as git:
+    with call.spooled(call.hub.limits.push_body) as body, repo.git_to_write() as git:
         report = pushes.receive(repo, git, body, call.hub.limits)
     content = b"".join(pkt_line(line + b"\n") for line in report) + pkt_line(None)
     return Response(content, media_type=f"application/x-{_WRITE}-result", headers=_FRESH)
+
+
+def _unpacked(body: IO[bytes], limit: int) -> IO[bytes]:
+    with gzip.GzipFile(fileobj=body, mode="rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise TooLargeError(f"The unpacked request may have {limit} bytes")
+    return io.BytesIO(data)
 
 
 def _upload_pack(

@@ -16,7 +16,8 @@ from metta_hub.localhub.transfers import file_response
 from metta_hub.localhub.web import Handler, Json, Route
 
 LFS_TYPE = "application/vnd.git-lfs+json"
-_OBJECTS_PER_BATCH = 5000
+_OBJECTS_PER_BATCH = 1000
+_MOST_PARTS = 100
 Transfer = Callable[[Call, Repo, dict[str, str]], Response]
 
 
@@ -30,7 +31,7 @@ def batch(call: Call) -> Response:
     if operation == "upload":
         # Not only for those who may write to the repo: pull requests of others bring large files too.
         call.writer()
-    multipart = "multipart" in body.get("transfers", ())
+    multipart = "multipart" in (body["transfers"] if isinstance(body.get("transfers"), list) else ())
     answers = []
     for item in list_of(body, "objects", dict, _OBJECTS_PER_BATCH):
         oid, size = check_oid(item.get("oid")), item.get("size")
@@ -56,10 +57,11 @@ def _upload(call: Call, repo: Repo, oid: str, size: int, *, multipart: bool) -> 
     verify = {"href": _link(call, repo, "verify", fields)}
     if not (multipart and size > limits.multipart_threshold):
         return {"actions": {"upload": {"href": _link(call, repo, "put", fields)}, "verify": verify}}
-    fields |= {"part_size": limits.part_size, "upload": secrets.token_hex(16)}
-    count = math.ceil(size / limits.part_size)
+    part_size = max(limits.part_size, math.ceil(size / _MOST_PARTS))
+    fields |= {"part_size": part_size, "upload": secrets.token_hex(16)}
+    count = math.ceil(size / part_size)
     header = {str(number): _link(call, repo, "part", {**fields, "number": number}) for number in range(1, count + 1)}
-    header["chunk_size"] = str(limits.part_size)
+    header["chunk_size"] = str(part_size)
     return {
         "actions": {
             "upload": {"href": _link(call, repo, "complete", fields), "header": header},

@@ -1,11 +1,8 @@
 """Commits over HTTP."""
 
-import base64
 import io
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import (
@@ -25,20 +22,10 @@ from huggingface_hub.errors import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from localhub.helpers import HEADER, file_line, ndjson
 from metta_hub.localhub import Server
 from metta_hub.localhub.errors import UnprocessableError
 from metta_hub.localhub.names import check_path
-
-HEADER = {"key": "header", "value": {"summary": "raw"}}
-
-
-def ndjson(*lines: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-
-
-def file_line(path: str, content: bytes = b"x") -> dict[str, Any]:
-    value = {"path": path, "content": base64.b64encode(content).decode(), "encoding": "base64"}
-    return {"key": "file", "value": value}
 
 
 def read(api: HfApi, repo: str, path: str, tmp_path, revision: str | None = None) -> bytes:

@@ -96,7 +96,7 @@ def test_multipart_above_the_threshold(api: HfApi, server: Server, repo: str, mo
     assert [entry.received for entry in parts] == [64_000, 64_000, 64_000, 58_001]
     local = api.hf_hub_download(repo, "m.bin", cache_dir=tmp_path)
     assert Path(local).read_bytes() == data
-    assert not [name for name in stored(server) if name.startswith("tmp")]
+    assert not [name for name in stored(server) if name.startswith("upload")]
 
 
 def test_multipart_with_wrong_parts_stores_nothing(ask, server: Server, repo: str, monkeypatch):
@@ -125,7 +125,7 @@ def test_multipart_with_wrong_parts_stores_nothing(ask, server: Server, repo: st
     assert upload(good, etags=["a", "b", "c"]) == 400
     assert upload(good, numbers=(1, 3, 2)) == 400
     assert upload([], etags=[]) == 400
-    assert {name for name in stored(server) if not name.startswith("tmp-upload")} == before
+    assert {name for name in stored(server) if not name.startswith("upload")} == before
     assert upload(good) == 200
 
 

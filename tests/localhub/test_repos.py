@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import HfApi, RepoUrl
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
+from localhub.helpers import unfinished
 from metta_hub.localhub import Server
 
 
@@ -80,7 +81,7 @@ def test_delete_repo(api: HfApi, repo: str, server: Server):
     with pytest.raises(RepositoryNotFoundError):
         api.delete_repo(repo)
     api.delete_repo(repo, missing_ok=True)
-    assert not list((server.root / "tmp").iterdir())
+    assert not unfinished(server.root)
 
 
 def test_move_repo(api: HfApi, repo: str):

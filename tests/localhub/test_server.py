@@ -4,7 +4,6 @@ import http.client
 import io
 import json
 import multiprocessing
-import os
 import signal
 import socket
 import subprocess
@@ -228,28 +227,6 @@ def test_killed_in_the_middle_it_goes_on(environment, tmp_path: Path):
         api.upload_file(path_or_fileobj=b"x", path_in_repo="after", repo_id="org/nav")
     git = tmp_path / "hub/repos/org/nav/git"
     subprocess.run(["git", "fsck", "--strict"], cwd=git, check=True, capture_output=True)
-
-
-def test_lock_files_of_a_crashed_process_do_not_block(api: HfApi, server: Server, repo: str):
-    refs = server.root / "repos" / repo / "git" / "refs"
-    (refs / "heads" / "main.lock").write_bytes(b"")
-    api.upload_file(path_or_fileobj=b"x", path_in_repo="a", repo_id=repo)
-    assert "a" in api.list_repo_files(repo)
-
-
-def test_leftovers_are_removed_a_day_later(tmp_path: Path):
-    hub = LocalHub(tmp_path)
-    hub.create_repo(hub.authenticate(hub.token), "org", "nav", private=False)
-    old, young = (tmp_path / "repos/org/nav/lfs" / name for name in ("tmp-old", "tmp-young"))
-    for path in (old, young):
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x")
-    (tmp_path / "tmp" / "unfinished").mkdir()
-    for path in (old, tmp_path / "tmp" / "unfinished"):
-        os.utime(path, (time.time() - 90_000,) * 2)
-    LocalHub(tmp_path)
-    assert (old.exists(), young.exists()) == (False, True)
-    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_settings_on_disk_are_plain_json(server: Server, repo: str):

@@ -105,9 +105,11 @@ class Call:
         """
         repo = self.repo()
         if not repo.can_fetch(self.caller):
+            anonymous = self.caller is None
             raise GatedRepoError(
                 f"Access to model {repo.id} is restricted and you are not in the authorized list",
-                status=401 if self.caller is None else 403,
+                status=401 if anonymous else 403,
+                headers=BASIC if anonymous else None,
             )
         return repo
 

@@ -105,11 +105,10 @@ def add_comment(call: Call) -> Response:
 
 def edit_comment(call: Call) -> Response:
     """Change one's own words; the old ones are kept."""
-    text = text_of(call.json(), "content")
 
-    def change(data: dict[str, Any]) -> None:
+    def change(data: dict[str, Any], body: dict[str, Any]) -> None:
         data["history"].append(data["latest"])
-        data["latest"] = {**data["latest"], "raw": text}
+        data["latest"] = {**data["latest"], "raw": text_of(body, "content")}
         data["edited"] = True
 
     return _change_comment(call, change)
@@ -118,7 +117,7 @@ def edit_comment(call: Call) -> Response:
 def hide_comment(call: Call) -> Response:
     """Take back one's own words, for good."""
 
-    def change(data: dict[str, Any]) -> None:
+    def change(data: dict[str, Any], _body: dict[str, Any]) -> None:
         data["history"] = []
         data["latest"] = {**data["latest"], "raw": ""}
         data["hidden"] = True
@@ -126,15 +125,16 @@ def hide_comment(call: Call) -> Response:
     return _change_comment(call, change)
 
 
-def _change_comment(call: Call, change: Callable[[dict[str, Any]], None]) -> Response:
+def _change_comment(call: Call, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Response:
     repo, user = call.repo(), call.writer()
+    body = call.json()
     with repo.lock():
         discussions = Discussions(repo)
         item = discussions.get(call.params["num"])
         for found in item["events"]:
             if found["id"] == call.params["comment"] and found["type"] == "comment":
                 _check_may(user, repo, found["author"]["name"])
-                change(found["data"])
+                change(found["data"], body)
                 discussions.save(item)
                 return Json({"updatedComment": found})
     raise NotServedError("Comment not found")

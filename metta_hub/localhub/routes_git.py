@@ -38,9 +38,9 @@ class _OneRepo(Backend):
 def info_refs(call: Call) -> Response:
     """The references, with which every fetch and push begins."""
     service = call.query("service")
+    repo = call.repo_to_write() if service == _WRITE else call.repo_for_files()
     if service not in (_READ, _WRITE):
         raise NotServedError("This Hub speaks git's smart HTTP protocol only")
-    repo = call.repo_for_files() if service == _READ else call.repo_to_write()
     out = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(call.hub.scratch.folder))  # noqa: SIM115 - closed when it was sent
     out.write(pkt_line(f"# service={service}\n".encode()) + pkt_line(None))
     with repo.git() as git:
@@ -55,9 +55,9 @@ def upload_pack(call: Call) -> Response:
     """Send what a clone or fetch lacks."""
     repo = call.repo_for_files()
     _check_type(call, _READ)
-    out = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(call.hub.scratch.folder))  # noqa: SIM115 - as above
     limit = call.hub.limits.fetch_body
     with call.spooled(limit) as body, repo.git() as git:
+        out = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(call.hub.scratch.folder))  # noqa: SIM115 - as above
         try:
             request = _unpacked(body, limit) if call.request.headers.get("content-encoding") == "gzip" else body
             _upload_pack(git, request.read, out.write, only_refs=False)

@@ -168,3 +168,44 @@ def test_objects_of_one_repo_are_not_seen_from_another(ask, api: HfApi, repo: st
     ask("PUT", link, data, token=None)
     api.create_repo("org/neighbour", exist_ok=True)
     assert batch(ask, "org/neighbour", data, "download").json["objects"][0]["error"]["code"] == 404
+
+
+@pytest.mark.parametrize("transfers", [None, 5, "multipart", [], ["basic"], {"multipart": 1}, [[]]])
+def test_transfers_of_any_kind(ask, repo: str, transfers):
+    body = {"operation": "upload", "transfers": transfers, "objects": [{"oid": "a" * 64, "size": 1}]}
+    assert ask("POST", f"/{repo}.git/info/lfs/objects/batch", body).status == 200
+
+
+def test_huge_objects_come_in_a_hundred_parts_at_most(ask, server: Server, repo: str):
+    size = server.hub.limits.lfs_object
+    body = {"operation": "upload", "transfers": ["multipart"], "objects": [{"oid": "a" * 64, "size": size}]}
+    header = ask("POST", f"/{repo}.git/info/lfs/objects/batch", body).json["objects"][0]["actions"]["upload"]["header"]
+    assert len(header) == 101
+    assert 99 * int(header["chunk_size"]) < size <= 100 * int(header["chunk_size"])
+
+
+def test_locks_and_xet_are_404(ask, repo: str):
+    """A client that asks for xet hears that there is none; git-lfs goes on without locks."""
+    assert ask("POST", f"/{repo}.git/info/lfs/locks/verify", {}).status == 404
+    for path in (f"/api/models/{repo}/xet-write-token/main?create_pr=1", f"/api/models/{repo}/xet-read-token/main"):
+        answer = ask("GET", path)
+        assert (answer.status, answer.headers.get("X-Error-Code")) == (404, None)
+
+
+def test_a_completion_asked_for_twice_is_done(ask, server: Server, repo: str, monkeypatch):
+    """Its first answer got lost."""
+    monkeypatch.setattr(server.hub.limits, "multipart_threshold", 10)
+    monkeypatch.setattr(server.hub.limits, "part_size", 50)
+    data = os.urandom(70)
+    action = batch(ask, repo, data).json["objects"][0]["actions"]["upload"]
+    tags = [
+        ask("PUT", action["header"][n], part, token=None).headers["ETag"]
+        for n, part in (("1", data[:50]), ("2", data[50:]))
+    ]
+    ask("PUT", action["header"]["1"], data[:50], token=None)  # a part, too
+    body = {
+        "oid": hashlib.sha256(data).hexdigest(),
+        "parts": [{"partNumber": n, "etag": tag} for n, tag in enumerate(tags, 1)],
+    }
+    for _ in range(2):
+        assert ask("POST", action["href"], body, token=None).status == 200

@@ -22,7 +22,8 @@ SPEC is a list of faults, such as 503=0.1,cut=0.05,quota=100/60,seed=7:
   quota=N/S    at most N requests in S seconds, with rate-limit headers
   burst=N      at most N faults in a row at one address (2; 0: no bound)
   seed=N       other faults; the same seed gives the same ones (0)
-RATE is a probability; RATE@PART is for addresses that contain PART.
+RATE is a probability; RATE@PART is for requests such as
+"GET /org/nav/resolve/main/a" that contain PART.
 """
 
 

@@ -5,15 +5,15 @@ A specification is a list of words, separated by commas:
     STATUS=RATE    answer with this status, such as 503 or 429, and do nothing
     cut=RATE       break the connection off and do nothing
     lost=RATE      do what was asked, then break the connection off before anything is answered
-    torn=RATE      do what was asked, and break the connection off in the middle of the answer's body
+    torn=RATE      do what was asked, and break the connection off when half of the answer's body was sent
     slow=RATE:S    wait S seconds first
     quota=N/S      no more than N requests in S seconds; every answer then has the headers that say how many are left
     burst=N        at most N faults in a row at one address, 2 by default; 0 for no such bound
     seed=N         another seed gives other faults, 0 by default
 
-RATE is a probability. `RATE@PART` hits only addresses that contain PART: `503=1@/resolve/`. What happens to a request
-is decided by the seed, its method, its address and how often that was asked before, so that it does not depend on what
-else goes on.
+RATE is a probability. `RATE@PART` hits only requests whose method and address, such as `GET /org/nav/resolve/main/a`,
+contain PART. What happens to a request is decided by the seed, its method, its address and how often that was asked
+before, so that it does not depend on what else goes on.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Self
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -48,7 +48,7 @@ class Fault:
     Attributes:
         kind: `cut`, `lost`, `torn`, `slow` or a status.
         rate: how likely it is, 0 to 1.
-        part: what the address must contain.
+        part: what method and address must contain.
         seconds: how long to wait, for `slow`.
     """
 
@@ -114,7 +114,7 @@ def _fault(kind: str, value: str) -> Fault:
     value, _, part = value.partition("@")
     rate, colon, seconds = value.partition(":")
     known = kind in _BREAKS or (kind == "slow" and colon) or (kind.isdecimal() and int(kind) in _ERRORS)
-    probability, wait = float(rate), float(seconds or 0)
+    probability, wait = float(rate), float(seconds) if colon else 0.0
     if not known or (colon and kind != "slow") or not 0 <= probability <= 1 or not 0 <= wait < math.inf:
         raise ValueError(value)
     return Fault(kind, probability, part, wait)
@@ -195,15 +195,15 @@ class ChaosApp:
 
     def _fault(self, scope: Scope) -> Fault | None:
         """What goes wrong with a request, if anything does."""
-        path = scope["raw_path"].decode("latin-1")
+        what = f"{scope['method']} {scope['raw_path'].decode('latin-1')}"
         if len(self._addresses) > _ADDRESSES:
             self._addresses.clear()
         # Hashes differ from run to run, as commits have their time in them.
-        name = f"{scope['method']} {_SHA.sub('*', path)}"
+        name = _SHA.sub("*", what)
         address = self._addresses.setdefault(name, _Address())
         address.asked += 1
         dice = random.Random(f"{self._chaos.seed} {name} {address.asked}")  # noqa: S311 - to be repeated, not kept secret
-        fault = next((fault for fault in self._chaos.faults if dice.random() < fault.rate and fault.part in path), None)
+        fault = next((fault for fault in self._chaos.faults if dice.random() < fault.rate and fault.part in what), None)
         if fault is None or fault.kind == "slow" or address.faults_in_a_row >= (self._chaos.burst or math.inf):
             address.faults_in_a_row = 0
             return fault if fault and fault.kind == "slow" else None
@@ -236,14 +236,19 @@ async def _nowhere(_message: Message) -> None:
 
 
 def _tearing(scope: Scope, receive: Receive, send: Send) -> Send:
-    """A `send` that breaks the connection off in the middle of the body's first block, if there is a body."""
+    """A `send` that breaks the connection off when half of the body was sent, if there is a body."""
+    left = 0
 
     async def sender(message: Message) -> None:
+        nonlocal left
+        if message["type"] == "http.response.start":
+            left = int(Headers(raw=message["headers"]).get("content-length", 0)) // 2
         body = message.get("body", b"") if scope["method"] != "HEAD" else b""
-        if not body:
+        if len(body) <= left:
+            left -= len(body)
             await send(message)
             return
-        await send({**message, "body": body[: len(body) // 2], "more_body": True})
+        await send({**message, "body": body[:left], "more_body": True})
         await _break_off(scope, receive)
 
     return sender

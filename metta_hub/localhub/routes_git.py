@@ -3,21 +3,21 @@
 import gzip
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import IO
 
 from dulwich.protocol import ReceivableProtocol, pkt_line
 from dulwich.repo import Repo as DulwichRepo
 from dulwich.server import Backend, UploadPackHandler
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from metta_hub.localhub import pushes
 from metta_hub.localhub.calls import Call
 from metta_hub.localhub.errors import BadRequestError, NotServedError, RefusalError, TooLargeError
 from metta_hub.localhub.gitrepo import GitRepo
+from metta_hub.localhub.transfers import FileStream
 from metta_hub.localhub.web import Route
 
-_BLOCK = 1024 * 1024
 _IN_MEMORY = 8 * 1024 * 1024
 _FRESH = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 _READ, _WRITE = "git-upload-pack", "git-receive-pack"
@@ -104,14 +104,7 @@ def _check_type(call: Call, service: str) -> None:
 
 
 def _answer(out: IO[bytes], media_type: str) -> Response:
-    out.seek(0)
-
-    def blocks() -> Iterator[bytes]:
-        with out:
-            while block := out.read(_BLOCK):
-                yield block
-
-    return StreamingResponse(blocks(), media_type=media_type, headers=_FRESH)
+    return FileStream(out, 0, out.tell(), media_type=media_type, headers=_FRESH)
 
 
 _REPO = "/{ns}/{name}"

@@ -4,15 +4,36 @@ import re
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from metta_hub.localhub.errors import RangeError
 
 _BLOCK = 1024 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+class FileStream(StreamingResponse):
+    """A part of an open file as the body of an answer. The file is closed afterwards, also when the client is gone.
+
+    Args:
+        file: the file.
+        start: its first byte to send.
+        end: the byte after the last one.
+        options: status, headers and type, as for any response.
+    """
+
+    def __init__(self, file: IO[bytes], start: int, end: int, **options: Any) -> None:  # noqa: ANN401 - passed on
+        super().__init__(_blocks(file, start, end), **options)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, as ASGI has it."""
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 def file_response(request: Request, content: Path | bytes, headers: Mapping[str, str]) -> Response:
@@ -32,7 +53,7 @@ def file_response(request: Request, content: Path | bytes, headers: Mapping[str,
     if request.method == "HEAD":
         return Response(status_code=status, headers=all_headers)
     file = BytesIO(content) if isinstance(content, bytes) else content.open("rb")
-    return StreamingResponse(_blocks(file, start, end), status_code=status, headers=all_headers)
+    return FileStream(file, start, end, status_code=status, headers=all_headers)
 
 
 def _asked_range(header: str, size: int) -> tuple[int, int] | None:
@@ -51,8 +72,7 @@ def _asked_range(header: str, size: int) -> tuple[int, int] | None:
 
 
 def _blocks(file: IO[bytes], start: int, end: int) -> Iterator[bytes]:
-    with file:
-        file.seek(start)
-        while start < end and (block := file.read(min(_BLOCK, end - start))):
-            start += len(block)
-            yield block
+    file.seek(start)
+    while start < end and (block := file.read(min(_BLOCK, end - start))):
+        start += len(block)
+        yield block

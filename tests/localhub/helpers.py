@@ -2,9 +2,19 @@
 
 import base64
 import json
+import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import HfApi
+
+from metta_hub.localhub import Chaos, Server
+
+#: What the repo `org/nav` of the fixture `root` holds.
+FILES = {"notes.txt": b"hello", "sub/data.json": b"{}", "model.bin": os.urandom(200_000)}
 
 HEADER = {"key": "header", "value": {"summary": "raw"}}
 
@@ -42,3 +52,10 @@ def fsck(git: Path) -> list[str]:
     )
     said = (done.stdout + done.stderr).splitlines()
     return [line for line in said if not line.startswith("notice:")] + (["failed"] if done.returncode else [])
+
+
+@contextmanager
+def misbehaving(root: Path, spec: str) -> Iterator[tuple[Server, HfApi]]:
+    """A Hub that does what `spec` says, and a client of it."""
+    with Server(root, chaos=Chaos.parse(spec)) as server:
+        yield server, HfApi(endpoint=server.endpoint, token=server.token)

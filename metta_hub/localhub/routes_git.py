@@ -3,18 +3,15 @@
 import gzip
 import io
 import tempfile
-from collections.abc import Callable
+import zlib
 from typing import IO
 
-from dulwich.protocol import ReceivableProtocol, pkt_line
-from dulwich.repo import Repo as DulwichRepo
-from dulwich.server import Backend, UploadPackHandler
+from dulwich.protocol import pkt_line
 from starlette.responses import Response
 
-from metta_hub.localhub import pushes
+from metta_hub.localhub import fetches, pushes
 from metta_hub.localhub.calls import Call
-from metta_hub.localhub.errors import BadRequestError, NotServedError, RefusalError, TooLargeError
-from metta_hub.localhub.gitrepo import GitRepo
+from metta_hub.localhub.errors import BadRequestError, NotServedError, TooLargeError
 from metta_hub.localhub.transfers import FileStream
 from metta_hub.localhub.web import Route
 
@@ -23,29 +20,17 @@ _FRESH = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 _READ, _WRITE = "git-upload-pack", "git-receive-pack"
 
 
-class _OneRepo(Backend):
-    """What dulwich's handlers ask for a repository: there is but one."""
-
-    def __init__(self, raw: DulwichRepo) -> None:
-        self._raw = raw
-
-    def open_repository(self, path: str) -> DulwichRepo:
-        """The repository."""
-        del path
-        return self._raw
-
-
 def info_refs(call: Call) -> Response:
     """The references, with which every fetch and push begins."""
     service = call.query("service")
     repo = call.repo_to_write() if service == _WRITE else call.repo_for_files()
     if service not in (_READ, _WRITE):
         raise NotServedError("This Hub speaks git's smart HTTP protocol only")
-    out = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(call.hub.scratch.folder))  # noqa: SIM115 - closed when it was sent
+    out = _spool(call)
     out.write(pkt_line(f"# service={service}\n".encode()) + pkt_line(None))
     with repo.git() as git:
         if service == _READ:
-            _upload_pack(git, lambda _count: b"", out.write, only_refs=True)
+            fetches.advertise(git, out.write)
         else:
             pushes.advertise(git, lambda line: out.write(pkt_line(line)))
     return _answer(out, f"application/x-{service}-advertisement")
@@ -57,13 +42,10 @@ def upload_pack(call: Call) -> Response:
     _check_type(call, _READ)
     limit = call.hub.limits.fetch_body
     with call.spooled(limit) as body, repo.git() as git:
-        out = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(call.hub.scratch.folder))  # noqa: SIM115 - as above
+        request = _unpacked(body, limit) if call.request.headers.get("content-encoding") == "gzip" else body
+        out = _spool(call)
         try:
-            request = _unpacked(body, limit) if call.request.headers.get("content-encoding") == "gzip" else body
-            _upload_pack(git, request.read, out.write, only_refs=False)
-        except RefusalError:
-            out.close()
-            raise
+            fetches.send(git, request, out.write)
         except Exception as error:
             out.close()
             raise BadRequestError(f"Not a git fetch: {type(error).__name__}") from error
@@ -83,18 +65,19 @@ def receive_pack(call: Call) -> Response:
 
 
 def _unpacked(body: IO[bytes], limit: int) -> IO[bytes]:
-    with gzip.GzipFile(fileobj=body, mode="rb") as file:
-        data = file.read(limit + 1)
+    try:
+        with gzip.GzipFile(fileobj=body, mode="rb") as file:
+            data = file.read(limit + 1)
+    except (EOFError, OSError, zlib.error):
+        raise BadRequestError("The request is not compressed as it says") from None
     if len(data) > limit:
         raise TooLargeError(f"The unpacked request may have {limit} bytes")
     return io.BytesIO(data)
 
 
-def _upload_pack(
-    git: GitRepo, read: Callable[[int], bytes], write: Callable[[bytes], int | None], *, only_refs: bool
-) -> None:
-    protocol = ReceivableProtocol(read, write)
-    UploadPackHandler(_OneRepo(git.raw), ["/"], protocol, stateless_rpc=True, advertise_refs=only_refs).handle()
+def _spool(call: Call) -> IO[bytes]:
+    """A file for an answer: in memory while small, else on disk. It is closed when it was sent."""
+    return tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(call.hub.scratch.folder))
 
 
 def _check_type(call: Call, service: str) -> None:

@@ -314,3 +314,26 @@ def test_a_fetch_that_unpacks_to_too_much_is_refused(ask, server: Server, repo: 
     headers = {"Content-Type": "application/x-git-upload-pack-request", "Content-Encoding": "gzip"}
     assert ask("POST", f"/{repo}.git/git-upload-pack", gzip.compress(b"0" * 20_000), headers=headers).status == 413
     assert ask("POST", f"/{repo}.git/git-upload-pack", b"x" * 20_000, headers=headers).status == 413
+
+
+def test_what_was_offered_can_be_fetched_after_the_branch_moved_on(ask, api: HfApi, repo: str):
+    """Between a client's look at the references and its request, another commit may land."""
+    offered = api.model_info(repo).sha
+    api.upload_file(path_or_fileobj=b"on", path_in_repo="a", repo_id=repo)
+    lost = api.create_commit(repo, [CommitOperationAdd("b", b"b")], commit_message="x", revision="main").oid
+    api.super_squash_history(repo)
+
+    def fetch(sha: str) -> int:
+        line = f"want {sha} side-band-64k thin-pack ofs-delta\n".encode()
+        body = b"%04x" % (len(line) + 4) + line + b"00000009done\n"
+        headers = {"Content-Type": "application/x-git-upload-pack-request"}
+        answer = ask("POST", f"/{repo}.git/git-upload-pack", body, headers=headers)
+        assert answer.status != 200 or b"PACK" in answer.body
+        return answer.status
+
+    # Squashed away, and of no other reference: not to be had any more.
+    assert fetch(lost) == fetch(offered) == 400
+    head = api.model_info(repo).sha
+    api.upload_file(path_or_fileobj=b"on and on", path_in_repo="a", repo_id=repo)
+    assert fetch(head) == 200
+    assert fetch("0" * 40) == 400

@@ -15,6 +15,7 @@ class Limits:
         commit_line: bytes of one line of it.
         commit_lines: lines of it.
         push_body: bytes of a git push.
+        git_object: bytes of one object of a push, which is taken into memory.
         fetch_body: bytes of a git fetch's request, also when they are unpacked.
         regular_file: files over this many bytes must go to LFS.
         lfs_object: bytes of one LFS object.
@@ -30,6 +31,7 @@ class Limits:
     commit_line: int = 64 * MIB
     commit_lines: int = 25_000
     push_body: int = 2048 * MIB
+    git_object: int = 64 * MIB
     fetch_body: int = 8 * MIB
     regular_file: int = 10 * MIB
     lfs_object: int = 50 * 1024 * MIB

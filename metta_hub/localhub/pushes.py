@@ -19,6 +19,7 @@ from metta_hub.localhub.gitwriter import GitWriter
 from metta_hub.localhub.lfs import Pointer
 from metta_hub.localhub.limits import Limits
 from metta_hub.localhub.names import check_path, check_ref_name, leads_outside
+from metta_hub.localhub.packs import check_sizes
 from metta_hub.localhub.repo import Repo
 from metta_hub.localhub.trees import Entry, walk
 
@@ -57,10 +58,11 @@ def receive(repo: Repo, git: GitWriter, body: IO[bytes], limits: Limits) -> list
     commands, atomic = _read_commands(protocol)
     if any(command.new != ZERO for command in commands):
         try:
+            check_sizes(body, limits.git_object)
             git.incoming.put_pack(body.read)
         except Exception as error:  # noqa: BLE001 - a damaged pack makes dulwich raise almost anything
-            reason = f"unpack {type(error).__name__}".encode()
-            return [reason, *(b"ng %s unpacker error" % command.name for command in commands)]
+            reason = str(error) if isinstance(error, RefusalError) else type(error).__name__
+            return [f"unpack {reason}".encode(), *(b"ng %s unpacker error" % command.name for command in commands)]
     # Looking through what came may take a while, and needs no lock: nobody else sees it yet.
     refusals = {command.name: _why_not(partial(_check_content, repo, git, command, limits)) for command in commands}
     with repo.lock():

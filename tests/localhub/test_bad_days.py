@@ -14,7 +14,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _http
 
-from localhub.helpers import fsck, misbehaving, unfinished
+from localhub.helpers import fsck, left_unfinished, misbehaving
 from metta_hub.localhub import Server
 from support import DATA
 
@@ -54,7 +54,7 @@ def test_the_official_client_gets_through_and_every_commit_is_whole(tmp_path: Pa
         for number in range(5):
             assert (snapshot / f"{number}/w.bin").read_bytes() == f"{number} w.bin".encode() * 1000
     assert fsck(tmp_path / "hub/repos/org/nav/git") == []
-    assert unfinished(tmp_path / "hub") == []
+    assert left_unfinished(tmp_path / "hub") == []
 
 
 def test_a_torn_download_is_resumed_where_it_broke_off(root: Path, waits: list[float], tmp_path: Path):

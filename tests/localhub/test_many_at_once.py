@@ -17,39 +17,10 @@ import pytest
 from huggingface_hub import HfApi
 
 from localhub.committer import FILES, content
-from localhub.helpers import HEADER, file_line, fsck, ndjson, unfinished
+from localhub.helpers import HEADER, Serve, file_line, fsck, left_unfinished, ndjson, unfinished
 from metta_hub.localhub import LocalHub, Server
 from metta_hub.localhub.discussions import Discussions
 from metta_hub.localhub.lfs import Pointer
-
-
-class Serve:
-    """`metta-hub serve` as a process, at the same port after every start."""
-
-    def __init__(self, root: Path, environment: dict[str, str]) -> None:
-        self.root = root
-        self.port = "0"
-        self._environment = environment
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "metta_hub", "serve", "--root", str(self.root), "--port", self.port, "--json"],
-            env=self._environment, cwd=self.root.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        text = ""
-        while not text.endswith("}\n"):
-            text += self.process.stdout.readline()
-        facts = json.loads(text)
-        self.endpoint, self.token = facts["endpoint"], facts["token"]
-        self.port = self.endpoint.rpartition(":")[2]
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def stop(self) -> str:
-        self.process.terminate()
-        return self.process.communicate(timeout=30)[1]
 
 
 @contextmanager
@@ -312,7 +283,7 @@ def test_a_repo_deleted_and_made_again_during_commits_is_whole_or_not_there(ask,
             item.result()
     assert set(statuses) <= {200, 404}, statuses
     assert fsck(folder / "git") == []
-    assert unfinished(server.root) == []
+    assert left_unfinished(server.root) == []
     numbers = Counter(path.split("/")[0] for path in api.list_repo_files(repo) if "/" in path)
     assert set(numbers.values()) <= {5}
     api.delete_repo(repo)

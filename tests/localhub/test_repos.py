@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import HfApi, RepoUrl
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-from localhub.helpers import unfinished
+from localhub.helpers import left_unfinished
 from metta_hub.localhub import Server
 
 
@@ -81,7 +81,7 @@ def test_delete_repo(api: HfApi, repo: str, server: Server):
     with pytest.raises(RepositoryNotFoundError):
         api.delete_repo(repo)
     api.delete_repo(repo, missing_ok=True)
-    assert not unfinished(server.root)
+    assert left_unfinished(server.root) == []
 
 
 def test_move_repo(api: HfApi, repo: str):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from localhub.helpers import HEADER, file_line, fsck, ndjson, objects, unfinished
+from localhub.helpers import HEADER, file_line, fsck, left_unfinished, ndjson, objects, unfinished
 from metta_hub.localhub import LocalHub, Server
 
 SERVE = """
@@ -105,7 +105,7 @@ def test_lock_files_of_a_crashed_process_do_not_block(api: HfApi, server: Server
     api.create_branch(repo, branch="b")
     api.delete_branch(repo, branch="b")
     assert "a" in api.list_repo_files(repo)
-    assert unfinished(server.root) == []
+    assert left_unfinished(server.root) == []
 
 
 def test_a_refused_commit_leaves_nothing_behind(ask, api: HfApi, server: Server, repo: str):
@@ -123,7 +123,7 @@ def test_a_refused_commit_leaves_nothing_behind(ask, api: HfApi, server: Server,
         assert ask("POST", f"/api/models/{repo}/commit/main", ndjson(*lines)).status == status
     assert objects(git) == before
     assert fsck(git) == []
-    assert unfinished(server.root) == []
+    assert left_unfinished(server.root) == []
 
 
 def test_every_object_is_needed_after_commits_merges_tags_and_squashes(ask, api: HfApi, server: Server, repo: str):
@@ -154,7 +154,7 @@ def test_a_refused_push_leaves_nothing_behind(ask, api: HfApi, server: Server, r
     damaged = b"%04x" % (len(line) + 4) + line + b"0000" + b"PACK\0\0\0\2\0\0\0\1" + b"x" * 50
     assert b"unpacker error" in ask("POST", f"/{repo}.git/git-receive-pack", damaged, headers=headers).body
     assert objects(git) == before
-    assert unfinished(server.root) == []
+    assert left_unfinished(server.root) == []
 
 
 def test_a_pull_request_whose_server_died_too_early_is_not_there(tmp_path: Path):

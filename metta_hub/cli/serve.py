@@ -12,10 +12,24 @@ from metta_hub.errors import MissingDependencyError
 
 HEADING = "Try things"
 
+_EPILOG = """\b
+SPEC is a list of faults, such as 503=0.1,cut=0.05,quota=100/60,seed=7:
+  STATUS=RATE  answer with this status, 400 to 599, and do nothing
+  cut=RATE     break the connection off and do nothing
+  lost=RATE    do what was asked, and break off before the answer
+  torn=RATE    do what was asked, and break off within the answer
+  slow=RATE:S  wait S seconds first
+  quota=N/S    at most N requests in S seconds, with rate-limit headers
+  burst=N      at most N faults in a row at one address (2; 0: no bound)
+  seed=N       other faults; the same seed gives the same ones (0)
+RATE is a probability; RATE@PART is for requests such as
+"GET /org/nav/resolve/main/a" that contain PART.
+"""
+
 
 def add_to(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command("serve", rich_help_panel=HEADING)(serve)
+    app.command("serve", rich_help_panel=HEADING, epilog=_EPILOG)(serve)
 
 
 def serve(
@@ -24,16 +38,17 @@ def serve(
     user: Annotated[
         str | None, typer.Option("--user", metavar="NAME", help="Add this user, who owns only NAME/... .")
     ] = None,
+    chaos: Annotated[str, typer.Option("--chaos", metavar="SPEC", help="Misbehave as asked, for tests.")] = "",
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Run a Hub of your own on loopback, for trying things and for tests."""
     try:
-        from metta_hub.localhub import Server
+        from metta_hub.localhub import Chaos, Server
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "The embedded Hub", install="'metta-hub[serve]'") from error
 
-    server = Server(root.expanduser().resolve(), port)
+    server = Server(root.expanduser().resolve(), port, chaos=Chaos.parse(chaos) if chaos else None)
     name, token = server.user, server.token
     if user is not None:
         name, token = user, server.hub.add_user(user)
@@ -42,7 +57,7 @@ def serve(
         facts = {"endpoint": server.endpoint, "token": token, "user": name, "root": str(server.root)}
         lines = [
             f"A Hub for trying things and for tests, at {server.endpoint} (Ctrl-C stops it)",
-            f"  repos: {server.root}  user: {name}",
+            f"  repos: {server.root}  user: {name}" + (f"  chaos: {chaos}" if chaos else ""),
             "Paste this where you want to use it:",
             f"  export HF_ENDPOINT={server.endpoint} HF_TOKEN={token} HF_HUB_DISABLE_XET=1",
         ]

@@ -9,9 +9,10 @@ It knows nothing of checkpoints.
 """
 
 from metta_hub.localhub.asgi import app
+from metta_hub.localhub.chaos import Chaos
 from metta_hub.localhub.limits import Limits
 from metta_hub.localhub.requestlog import LoggedRequest
 from metta_hub.localhub.server import Server
 from metta_hub.localhub.store import LocalHub
 
-__all__ = ["Limits", "LocalHub", "LoggedRequest", "Server", "app"]
+__all__ = ["Chaos", "Limits", "LocalHub", "LoggedRequest", "Server", "app"]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from metta_hub.errors import ConflictError, NotFoundError, UsageError
-from metta_hub.localhub.disk import locked, read_json, write_json
+from metta_hub.localhub.disk import locked, read_json
+from metta_hub.localhub.scratch import Scratch
 
 Role = Literal["read", "write"]
 
@@ -54,14 +55,16 @@ class Accounts:
 
     Args:
         path: where the file is, or shall be.
+        scratch: where it is while it is written.
         first_user: the name of the first user; None takes what is there, or `me`.
 
     Raises:
         ConflictError: the file is there and its first user is another.
     """
 
-    def __init__(self, path: Path, *, first_user: str | None = None) -> None:
+    def __init__(self, path: Path, scratch: Scratch, *, first_user: str | None = None) -> None:
         self._path = path
+        self._scratch = scratch
         self._lock = path.with_suffix(".lock")
         with locked(self._lock):
             if not path.exists():
@@ -132,7 +135,7 @@ class Accounts:
         return content
 
     def _write(self, content: _File) -> None:
-        write_json(self._path, content, mode=0o600)
+        self._scratch.write_json(self._path, content, mode=0o600)
 
 
 def _checked(name: str) -> str:

@@ -105,9 +105,11 @@ class Call:
         """
         repo = self.repo()
         if not repo.can_fetch(self.caller):
+            anonymous = self.caller is None
             raise GatedRepoError(
                 f"Access to model {repo.id} is restricted and you are not in the authorized list",
-                status=401 if self.caller is None else 403,
+                status=401 if anonymous else 403,
+                headers=BASIC if anonymous else None,
             )
         return repo
 
@@ -189,7 +191,7 @@ class Call:
     @contextmanager
     def spooled(self, limit: int) -> Iterator[IO[bytes]]:
         """The whole body as a file: in memory while small, else on disk."""
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(self.hub.scratch)) as file:
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(self.hub.scratch.folder)) as file:
             for chunk in self.chunks(limit):
                 file.write(chunk)
             file.seek(0)

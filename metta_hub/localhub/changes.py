@@ -17,7 +17,8 @@ from metta_hub.localhub.errors import (
     TooLargeError,
     UnprocessableError,
 )
-from metta_hub.localhub.gitrepo import MOVED, GitRepo
+from metta_hub.localhub.gitrepo import MOVED
+from metta_hub.localhub.gitwriter import GitWriter
 from metta_hub.localhub.lfs import Pointer, check_oid
 from metta_hub.localhub.limits import Limits
 from metta_hub.localhub.names import check_path
@@ -53,7 +54,7 @@ class Changes:
         if self.parent and not head.decode().startswith(self.parent):
             raise ParentMovedError(MOVED)
 
-    def apply(self, git: GitRepo, head: ObjectID) -> ObjectID:
+    def apply(self, git: GitWriter, head: ObjectID) -> ObjectID:
         """The tree that the changes make of the head's.
 
         Raises:
@@ -65,7 +66,7 @@ class Changes:
         tree = git.write_tree(editor)
         return self._track(git, tree) if self.large else tree
 
-    def _track(self, git: GitRepo, tree: ObjectID) -> ObjectID:
+    def _track(self, git: GitWriter, tree: ObjectID) -> ObjectID:
         """Have `.gitattributes` name the large files that it doesn't know, as the Hub does for clones."""
 
         def read(path: str) -> bytes | None:
@@ -83,7 +84,7 @@ class Changes:
         return git.write_tree(editor)
 
 
-def read_changes(file: IO[bytes], repo: Repo, git: GitRepo, limits: Limits) -> Changes:
+def read_changes(file: IO[bytes], repo: Repo, git: GitWriter, limits: Limits) -> Changes:
     """Read a commit's NDJSON body and store the files in it.
 
     Raises:
@@ -94,7 +95,7 @@ def read_changes(file: IO[bytes], repo: Repo, git: GitRepo, limits: Limits) -> C
         value = line.get("value")
         if not isinstance(value, dict):
             raise BadRequestError('Every line needs a "value" object')
-        _read_line(str(line.get("key")), value, changes, repo, git)
+        _read_line(str(line.get("key")), value, changes, repo, git, limits)
     if not changes.message:
         raise BadRequestError("The commit has no header with a summary")
     return changes
@@ -113,12 +114,12 @@ def _lines(file: IO[bytes], limits: Limits) -> Iterator[dict[str, Any]]:
         yield parse_json(line)
 
 
-def _read_line(key: str, value: dict[str, Any], changes: Changes, repo: Repo, git: GitRepo) -> None:
+def _read_line(key: str, value: dict[str, Any], changes: Changes, repo: Repo, git: GitWriter, limits: Limits) -> None:
     match key:
         case "header":
             _read_header(value, changes)
         case "file":
-            changes.edits.append(_file(value, git))
+            changes.edits.append(_file(value, git, limits))
         case "lfsFile":
             changes.edits.append(_large_file(value, repo, git))
             changes.large.append(text_of(value, "path"))
@@ -140,7 +141,7 @@ def _read_header(value: dict[str, Any], changes: Changes) -> None:
         raise BadRequestError('"parentCommit" must be 5 to 40 hex digits')
 
 
-def _file(value: dict[str, Any], git: GitRepo) -> Change:
+def _file(value: dict[str, Any], git: GitWriter, limits: Limits) -> Change:
     path = check_path(text_of(value, "path"))
     content = text_of(value, "content")
     if text_of(value, "encoding", "utf-8") == "base64":
@@ -150,11 +151,13 @@ def _file(value: dict[str, Any], git: GitRepo) -> Change:
             raise UnprocessableError(f"The content of {path} is not base64") from None
     else:
         data = content.encode()
+    if len(data) > limits.regular_file:
+        raise UnprocessableError(f"{path} has over {limits.regular_file} bytes: send it as LFS")
     sha = git.put_blob(data)
     return lambda editor: editor.put(path, sha)
 
 
-def _large_file(value: dict[str, Any], repo: Repo, git: GitRepo) -> Change:
+def _large_file(value: dict[str, Any], repo: Repo, git: GitWriter) -> Change:
     path = check_path(text_of(value, "path"))
     oid = check_oid(value.get("oid"))
     stored = repo.lfs.size(oid)

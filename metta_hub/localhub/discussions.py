@@ -4,7 +4,7 @@ import secrets
 import time
 from typing import Any
 
-from metta_hub.localhub.disk import read_json, write_json
+from metta_hub.localhub.disk import read_json
 from metta_hub.localhub.errors import BadRequestError, NotServedError
 from metta_hub.localhub.history import date_text
 from metta_hub.localhub.repo import Repo
@@ -54,13 +54,12 @@ class Discussions:
             raise BadRequestError(f"{number} is not an open pull request")
         return item
 
-    def add(
+    def draft(
         self, *, title: str, description: str, author: str, status: str = "open", base: str | None = None
     ) -> dict[str, Any]:
-        """Start a discussion, or a pull request against the branch reference `base`."""
-        items = self.all()
-        item: dict[str, Any] = {
-            "num": len(items) + 1,
+        """A new discussion, or a pull request against the branch reference `base`; it exists once it is saved."""
+        return {
+            "num": len(self.all()) + 1,
             "title": title,
             "status": status,
             "author": {"name": author},
@@ -69,12 +68,11 @@ class Discussions:
             "base": base,
             "events": [comment(author, description)] if description else [],
         }
-        write_json(self._path, [*items, item])
-        return item
 
-    def save(self, changed: dict[str, Any]) -> None:
-        """Write back one discussion."""
-        write_json(self._path, [changed if item["num"] == changed["num"] else item for item in self.all()])
+    def save(self, item: dict[str, Any]) -> None:
+        """Write one discussion, new or changed."""
+        items = {known["num"]: known for known in self.all()} | {item["num"]: item}
+        self._repo.scratch.write_json(self._path, list(items.values()))
 
 
 def event(kind: str, author: str, data: dict[str, Any]) -> dict[str, Any]:

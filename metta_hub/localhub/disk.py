@@ -1,17 +1,12 @@
-"""Files that survive a crash: written whole or not at all, and locked across threads and processes."""
+"""Files and locks that survive a crash: renamed whole and synced, locked across threads and processes."""
 
 import fcntl
 import json
 import os
-import secrets
-import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-
-STALE_SECONDS = 24 * 3600
+from typing import Any
 
 
 def sync_folder(folder: Path) -> None:
@@ -23,78 +18,56 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def put_in_place(temporary: Path, target: Path) -> None:
-    """Rename a complete, synced file to its name, replacing what is there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def make_folder(folder: Path, base: Path) -> None:
+    """Make a folder and those between it and `base`, durably.
+
+    Raises:
+        FileNotFoundError: `base` is not there: what it belonged to was deleted or moved, and must not come back.
+    """
+    for level in range(1, len(folder.relative_to(base).parts) + 1):
+        path = base.joinpath(*folder.relative_to(base).parts[:level])
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        sync_folder(path.parent)
+
+
+def put_in_place(temporary: Path, target: Path, base: Path) -> None:
+    """Rename a complete, synced file to its name, replacing what is there.
+
+    Raises:
+        FileNotFoundError: `base`, the folder that all this lies in, is gone.
+    """
+    make_folder(target.parent, base)
     temporary.replace(target)
     sync_folder(target.parent)
 
 
-@contextmanager
-def new_file(folder: Path, *, mode: int = 0o644) -> Iterator[tuple[IO[bytes], Path]]:
-    """Open a fresh temporary file in `folder`; it is gone afterwards unless it was renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"tmp-{secrets.token_hex(8)}"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "w+b") as file:
-            yield file, path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, through: Path | None = None) -> None:
-    """Write `data` under `path`, synced, whole or not at all.
-
-    Args:
-        path: the final name.
-        data: the content.
-        mode: permissions of a new file.
-        through: the folder for the temporary file, on the same file system; by default that of `path`.
-    """
-    with new_file(through or path.parent, mode=mode) as (file, temporary):
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-        put_in_place(temporary, path)
-
-
-def write_json(path: Path, value: object, *, mode: int = 0o644) -> None:
-    """Write `value` as JSON with `write_atomic`."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, text.encode() + b"\n", mode=mode)
-
-
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is any
-    """Read a JSON file that `write_json` wrote."""
+    """Read a JSON file that `Scratch.write_json` wrote."""
     return json.loads(path.read_bytes())
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file at `path`, against other threads and other processes.
 
     Raises:
         FileNotFoundError: its folder is not there, or went away while we waited.
+        BlockingIOError: somebody holds it, and we are not to wait.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        # flock belongs to the open file, so it also keeps out the other threads of this process.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if not os.path.samestat(os.fstat(descriptor), path.stat()):
-            raise FileNotFoundError(path)
+        lock(descriptor, path, wait=wait)
         yield
     finally:
         os.close(descriptor)
 
 
-def remove_stale(folder: Path, pattern: str = "tmp-*") -> None:
-    """Remove what a crash left behind a day or more ago; what is younger may be in use."""
-    oldest = time.time() - STALE_SECONDS
-    for path in folder.glob(pattern):
-        if path.stat().st_mtime >= oldest:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+def lock(descriptor: int, path: Path, *, wait: bool = True) -> None:
+    """Lock an open file or folder, as `locked` does; it stays so until the descriptor is closed."""
+    # flock belongs to the open file, so it also keeps out the other threads of this process.
+    fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not os.path.samestat(os.fstat(descriptor), path.stat()):
+        raise FileNotFoundError(path)

@@ -1,26 +1,27 @@
 """One bare git repository: objects, revisions, commits and references."""
 
 import re
-import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dulwich.errors import NotCommitError
-from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
+from dulwich.errors import NotCommitError, NotGitRepository
+from dulwich.object_store import BaseObjectStore
+from dulwich.objects import Commit, ObjectID, Tag
 from dulwich.refs import Ref
 from dulwich.repo import Repo as DulwichRepo
+from dulwich.walk import Walker
 
-from metta_hub.localhub.disk import write_atomic
 from metta_hub.localhub.errors import (
     EntryNotFoundError,
     ParentMovedError,
+    RepoNotFoundError,
     RevisionNotFoundError,
     TakenError,
 )
 from metta_hub.localhub.names import DEFAULT_BRANCH
-from metta_hub.localhub.trees import Entry, TreeEditor, find
+from metta_hub.localhub.trees import Entry, find
 
 HEADS = "refs/heads/"
 TAGS = "refs/tags/"
@@ -30,23 +31,30 @@ MOVED = "The branch was updated since you opened this page. Please refresh and t
 
 _FULL_SHA = re.compile(r"[0-9a-f]{40}")
 _SHORT_SHA = re.compile(r"[0-9a-f]{5,39}")
-_EMPTY_TREE = Tree()
 
 
 class GitRepo:
     """An open git repository; use it as a context manager.
 
-    Writing objects needs no lock. Moving references does: hold the repo's lock.
+    Hold the repo's lock to move references. New objects are for `GitWriter`.
 
     Args:
         folder: the bare repository.
+
+    Raises:
+        RepoNotFoundError: it is not there.
+
+    Attributes:
+        raw: dulwich's view of the repository.
+        objects: the objects.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.raw = DulwichRepo(str(folder))
-        self.objects = self.raw.object_store
-        self.objects.fsync_object_files = True  # for the packs that a push brings
+        try:
+            self.raw = DulwichRepo(str(folder))
+        except NotGitRepository:
+            raise RepoNotFoundError("Repository not found") from None
+        self.objects: BaseObjectStore = self.raw.object_store
 
     @staticmethod
     def create(folder: Path) -> None:
@@ -60,23 +68,13 @@ class GitRepo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
         self.raw.close()
 
     # Objects
-
-    def put(self, item: ShaFile) -> ObjectID:
-        """Store an object, synced; storing it twice is fine."""
-        sha = item.id
-        name = sha.decode()
-        path = self.folder / "objects" / name[:2] / name[2:]
-        if not path.exists() and sha not in self.objects:
-            # Not dulwich's own writer: its lock file would outlive a crash and block this object for good.
-            write_atomic(path, item.as_legacy_object(), mode=0o444, through=self.folder / "tmp")
-        return sha
-
-    def put_blob(self, data: bytes) -> ObjectID:
-        """Store a file's content."""
-        return self.put(Blob.from_string(data))
 
     def blob(self, sha: ObjectID) -> bytes:
         """A file's content."""
@@ -90,11 +88,13 @@ class GitRepo:
     # Revisions
 
     def resolve(self, revision: str) -> ObjectID:
-        """The commit of a branch, tag, `refs/...`, full or short sha.
+        """The commit of a branch, tag, `refs/...`, full or short sha, or `HEAD`, which is the main branch.
 
         Raises:
             RevisionNotFoundError: there is none, or a short sha has several.
         """
+        if revision == "HEAD":
+            revision = DEFAULT_BRANCH
         if _FULL_SHA.fullmatch(revision):
             found = self._peel(ObjectID(revision.encode()))
             if found:
@@ -127,6 +127,10 @@ class GitRepo:
         if not isinstance(item, Commit):
             raise NotCommitError(sha)
         return item
+
+    def commits(self, start: Sequence[ObjectID], *, without: Sequence[ObjectID] = ()) -> Iterator[Commit]:
+        """The commits that lead to `start`, newest first, but for those that lead to `without`."""
+        return (item.commit for item in Walker(self.objects, start, exclude=without))
 
     def tree(self, commit: ObjectID) -> ObjectID:
         """The root tree of a commit."""
@@ -189,54 +193,8 @@ class GitRepo:
         """Remove a reference that is there."""
         self.raw.refs.remove_if_equals(name, None)
 
-    # Commits
-
-    def write_commit(self, tree: ObjectID, parents: Iterable[ObjectID], *, author: str, message: str) -> ObjectID:
-        """Store a commit; no reference moves."""
-        commit = Commit()
-        commit.tree = tree
-        commit.parents = list(parents)
-        commit.author = commit.committer = person(author)
-        commit.author_time = commit.commit_time = int(time.time())
-        commit.author_timezone = commit.commit_timezone = 0
-        commit.encoding = b"UTF-8"
-        commit.message = message.encode("utf-8", "replace")
-        return self.put(commit)
-
-    def write_tag(self, name: str, commit: ObjectID, *, author: str, message: str) -> ObjectID:
-        """Store an annotated tag; no reference moves."""
-        tag = Tag()
-        tag.name = name.encode()
-        tag.object = (Commit, commit)
-        tag.tagger = person(author)
-        tag.tag_time = int(time.time())
-        tag.tag_timezone = 0
-        tag.message = f"{message}\n".encode()
-        return self.put(tag)
-
-    def write_tree(self, editor: TreeEditor) -> ObjectID:
-        """Store what was edited; the root tree's id."""
-        sha, trees = editor.finish()
-        for tree in trees:
-            self.put(tree)
-        return sha
-
-    def write_first_commit(self, files: dict[str, bytes], *, author: str, message: str) -> ObjectID:
-        """Give an empty repository its first commit on the default branch."""
-        editor = TreeEditor(self.objects, self.put(_EMPTY_TREE))
-        for path, content in files.items():
-            editor.put(path, self.put_blob(content))
-        sha = self.write_commit(self.write_tree(editor), [], author=author, message=message)
-        self.create_reference(MAIN, sha)
-        return sha
-
-
-def person(user: str) -> bytes:
-    """A user as git names people."""
-    return f"{user} <{user}@users.noreply.localhost>".encode()
-
 
 def remove_stale_locks(folder: Path) -> None:
     """Remove lock files of references that a crashed process left; only with the repo's lock held."""
-    for path in (folder / "refs").rglob("*.lock"):
+    for path in (*folder.glob("*.lock"), *(folder / "refs").rglob("*.lock")):
         path.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ def author_name(commit: Commit) -> str:
 
 def log(git: GitRepo, start: ObjectID, *, skip: int, count: int) -> list[Commit]:
     """Up to `count` commits, newest first."""
-    return [item.commit for item in islice(git.raw.get_walker(include=[start]), skip, skip + count)]
+    return list(islice(git.commits([start]), skip, skip + count))
 
 
 def last_commits(git: GitRepo, start: ObjectID, paths: list[str]) -> dict[str, dict[str, Any]]:

@@ -3,12 +3,14 @@
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from metta_hub.localhub.disk import new_file, put_in_place
+from metta_hub.localhub.disk import make_folder, put_in_place
 from metta_hub.localhub.errors import BadRequestError, TooLargeError
+from metta_hub.localhub.scratch import Scratch
 
 POINTER_MAX = 1024
 
@@ -51,11 +53,13 @@ class LfsStore:
     """The LFS objects of one repo.
 
     Args:
-        folder: where they are; made when needed.
+        folder: where they are; made when needed, in a folder that must be there.
+        scratch: where they are while they come in.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scratch: Scratch) -> None:
         self._folder = folder
+        self._scratch = scratch
 
     def path(self, oid: str) -> Path:
         """Where the object is or would be."""
@@ -86,7 +90,7 @@ class LfsStore:
         """
         digest = hashlib.sha256()
         count = 0
-        with new_file(self._folder) as (file, temporary):
+        with self._scratch.file() as (file, temporary):
             for chunk in chunks:
                 count += len(chunk)
                 if count > size:
@@ -96,9 +100,10 @@ class LfsStore:
             _check(digest.hexdigest(), count, oid=oid, size=size)
             file.flush()
             os.fsync(file.fileno())
-            put_in_place(temporary, self.path(oid))
+            put_in_place(temporary, self.path(oid), self._folder.parent)
 
-    # Uploads in parts: one file that every part is written into at its place.
+    # Uploads in parts: one file that every part is written into at its place. It is kept with the repo, so that an
+    # upload goes on when the server was started anew, or with another server of the same store.
 
     def receive_part(self, chunks: Iterable[bytes], *, upload: str, offset: int, size: int) -> str:
         """Write one part of an upload; return its ETag.
@@ -108,7 +113,7 @@ class LfsStore:
         """
         digest = hashlib.sha256()
         count = 0
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder, self._folder.parent)
         descriptor = os.open(self._upload_path(upload), os.O_WRONLY | os.O_CREAT, 0o644)
         with os.fdopen(descriptor, "wb") as file:
             file.seek(offset)
@@ -145,14 +150,21 @@ class LfsStore:
             if found != etags:
                 raise BadRequestError("The parts are not the ones that were uploaded")
             _check(whole.hexdigest(), path.stat().st_size, oid=oid, size=size)
-            put_in_place(path, self.path(oid))
+            put_in_place(path, self.path(oid), self._folder)
         finally:
             path.unlink(missing_ok=True)
+
+    def remove_expired(self, link_seconds: int) -> None:
+        """Remove uploads in parts that nobody can go on with: their links were good for `link_seconds`."""
+        oldest = time.time() - link_seconds
+        for path in self._folder.glob("upload-*"):
+            if path.stat().st_mtime < oldest:
+                path.unlink(missing_ok=True)
 
     def _upload_path(self, upload: str) -> Path:
         if not _UPLOAD.fullmatch(upload):
             raise BadRequestError("No such upload")
-        return self._folder / f"tmp-upload-{upload}"
+        return self._folder / f"upload-{upload}"
 
 
 def _check(found: str, count: int, *, oid: str, size: int) -> None:

@@ -12,13 +12,15 @@ class Limits:
     Attributes:
         json_body: bytes of an ordinary JSON body.
         commit_body: bytes of a whole commit (NDJSON).
-        commit_line: bytes of one line of it, so of one base64 file.
+        commit_line: bytes of one line of it.
         commit_lines: lines of it.
-        git_body: bytes of a git push or fetch request.
-        regular_file: files over this many bytes go to LFS.
+        push_body: bytes of a git push.
+        git_object: bytes of one object of a push, which is taken into memory.
+        fetch_body: bytes of a git fetch's request, also when they are unpacked.
+        regular_file: files over this many bytes must go to LFS.
         lfs_object: bytes of one LFS object.
         multipart_threshold: LFS objects over this many bytes are uploaded in parts.
-        part_size: bytes of one such part.
+        part_size: bytes of one such part; more for objects that would have over a hundred.
         page: items on a page of repos or of a tree.
         detailed_page: items on a page of commits, or of a tree with its last commits.
         link_seconds: how long a signed upload or download link is good.
@@ -28,7 +30,9 @@ class Limits:
     commit_body: int = 1024 * MIB
     commit_line: int = 64 * MIB
     commit_lines: int = 25_000
-    git_body: int = 2048 * MIB
+    push_body: int = 2048 * MIB
+    git_object: int = 64 * MIB
+    fetch_body: int = 8 * MIB
     regular_file: int = 10 * MIB
     lfs_object: int = 50 * 1024 * MIB
     multipart_threshold: int = 64 * MIB

@@ -9,11 +9,13 @@ from dulwich.objects import ObjectID
 from dulwich.patch import write_object_diff
 
 from metta_hub.localhub.gitrepo import GitRepo
+from metta_hub.localhub.gitwriter import GitWriter
 from metta_hub.localhub.trees import TreeEditor, find
 
 # Line by line comparison takes time that grows with the square of the lines.
 _MAX_COMPARED = 128 * 1024
 _MAX_DIFF = 1024 * 1024
+FileChanges = dict[str, tuple[int, ObjectID] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +24,12 @@ class Comparison:
 
     Attributes:
         base: the last commit that both share.
-        changes: path -> the new file's id, or None where it was removed.
+        changes: path -> the new file's mode and id, or None where it was removed.
         conflicts: the paths that the branch has changed otherwise meanwhile.
     """
 
     base: ObjectID
-    changes: dict[str, ObjectID | None]
+    changes: FileChanges
     conflicts: list[str]
 
 
@@ -37,21 +39,21 @@ def compare(git: GitRepo, branch: ObjectID, proposal: ObjectID) -> Comparison:
     base = bases[0] if bases else branch
     theirs = _changes(git, base, proposal)
     ours = _changes(git, base, branch)
-    conflicts = sorted(path for path, sha in theirs.items() if path in ours and ours[path] != sha)
+    conflicts = sorted(path for path, file in theirs.items() if path in ours and ours[path] != file)
     return Comparison(base, theirs, conflicts)
 
 
-def merged_tree(git: GitRepo, branch: ObjectID, comparison: Comparison) -> ObjectID:
+def merged_tree(git: GitWriter, branch: ObjectID, comparison: Comparison) -> ObjectID:
     """The branch's tree with the pull request's changes; there must be no conflicts."""
     root = git.tree(branch)
     editor = TreeEditor(git.objects, root)
-    removed = [path for path, sha in comparison.changes.items() if sha is None]
-    for path in removed:
-        if find(git.objects, root, path):
+    for path, file in comparison.changes.items():
+        if file is None and find(git.objects, root, path):
             editor.remove(path)
-    for path, sha in comparison.changes.items():
-        if sha is not None:
-            editor.put(path, sha)
+    for path, file in comparison.changes.items():
+        if file is not None:
+            mode, sha = file
+            editor.put(path, sha, mode)
     return git.write_tree(editor)
 
 
@@ -72,9 +74,9 @@ def diff_text(git: GitRepo, old: ObjectID, new: ObjectID) -> str:
     return out.getvalue().decode("utf-8", "replace")
 
 
-def _changes(git: GitRepo, old: ObjectID, new: ObjectID) -> dict[str, ObjectID | None]:
+def _changes(git: GitRepo, old: ObjectID, new: ObjectID) -> FileChanges:
     return {
-        _path(change): change.new.sha if change.new else None
+        _path(change): (change.new.mode, change.new.sha) if change.new and change.new.sha else None
         for change in tree_changes(git.objects, git.tree(old), git.tree(new))
     }
 

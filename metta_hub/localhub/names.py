@@ -15,6 +15,7 @@ _REPO_PART = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-
 _REF_NAME = re.compile(r"[A-Za-z0-9._/+@#=,-]{1,200}")
 # Surrogates are what JSON makes of half an emoji; git stores UTF-8.
 _BAD_IN_PATH = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:")
 _FULL_SHA = re.compile(r"[0-9a-f]{40}")
 #: First segments of a Hub's own addresses: a namespace of that name would hide them, or be hidden.
 RESERVED_NAMESPACES = frozenset({"api", "datasets", "spaces", "kernels", "buckets"})
@@ -71,6 +72,19 @@ def is_git_folder(segment: str) -> bool:
     return plain.lower().split(":")[0].rstrip(" .") in (".git", "git~1")
 
 
+def leads_outside(path: str, target: bytes) -> bool:
+    """Whether a symbolic link at `path` leads out of the repo, on whatever system it is checked out."""
+    text = target.decode("utf-8", "replace")
+    if _ABSOLUTE.match(text) or "\\" in text:
+        return True
+    depth = path.count("/")
+    for segment in text.split("/"):
+        depth += {"..": -1, ".": 0, "": 0}.get(segment, 1)
+        if depth < 0:
+            return True
+    return False
+
+
 def check_ref_name(kind: str, name: str) -> Ref:
     """Return `refs/heads/NAME` or `refs/tags/NAME` for a name that git and this Hub accept.
 
@@ -85,6 +99,7 @@ def check_ref_name(kind: str, name: str) -> Ref:
     acceptable = (
         _REF_NAME.fullmatch(name)
         and not name.startswith(("-", "refs/"))
+        and name != "HEAD"
         and not _FULL_SHA.fullmatch(name)
         and check_ref_format(reference)
     )

@@ -1,14 +1,18 @@
 """Making a commit visible: the one place where branches and pull requests move by an HTTP commit."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
 from metta_hub.localhub.accounts import Caller
 from metta_hub.localhub.changes import Changes
 from metta_hub.localhub.discussions import Discussions, event
-from metta_hub.localhub.errors import NotAllowedError, RevisionNotFoundError
+from metta_hub.localhub.errors import NotAllowedError, RefusalError, RevisionNotFoundError
 from metta_hub.localhub.gitrepo import HEADS, PULLS, GitRepo
+from metta_hub.localhub.gitwriter import GitWriter, encoded, person
+from metta_hub.localhub.pulls import open_pull_request
 from metta_hub.localhub.repo import Repo
 
 
@@ -51,7 +55,7 @@ def check_may_commit(caller: Caller, repo: Repo, reference: Ref) -> None:
         raise NotAllowedError(f"Forbidden: you don't have write access to {repo.id}; open a pull request")
 
 
-def commit_to(repo: Repo, git: GitRepo, reference: Ref, changes: Changes, author: str) -> Published:
+def commit_to(repo: Repo, git: GitWriter, reference: Ref, changes: Changes, author: str) -> Published:
     """Put a commit on a branch or an open pull request; the same tree again is no commit.
 
     Raises:
@@ -62,7 +66,9 @@ def commit_to(repo: Repo, git: GitRepo, reference: Ref, changes: Changes, author
         number = reference.decode().removeprefix(PULLS)
         discussions = Discussions(repo)
         proposal = discussions.open_pull_request(number) if number != reference.decode() else None
-        head = git.raw.refs[reference]
+        head = _head(git, reference)
+        if _is_sent_again(git, head, changes, author):
+            return Published(head.decode())
         changes.check_parent(head)
         tree = changes.apply(git, head)
         if tree == git.tree(head):
@@ -70,13 +76,12 @@ def commit_to(repo: Repo, git: GitRepo, reference: Ref, changes: Changes, author
         sha = git.write_commit(tree, [head], author=author, message=changes.message)
         git.move_reference(reference, head, sha)
         if proposal:
-            subject = changes.message.partition("\n")[0]
-            proposal["events"].append(event("commit", author, {"subject": subject, "oid": sha.decode()}))
+            proposal["events"].append(_commit_event(author, changes, sha))
             discussions.save(proposal)
     return Published(sha.decode())
 
 
-def propose(repo: Repo, git: GitRepo, base: Ref, changes: Changes, author: str) -> Published:
+def propose(repo: Repo, git: GitWriter, base: Ref, changes: Changes, author: str) -> Published:
     """Open a pull request with one commit on top of a branch.
 
     Raises:
@@ -87,16 +92,43 @@ def propose(repo: Repo, git: GitRepo, base: Ref, changes: Changes, author: str) 
     if not base.decode().startswith(HEADS):
         raise RevisionNotFoundError("Invalid rev id: a pull request starts from a branch")
     with repo.lock():
-        head = git.raw.refs[base]
+        head = _head(git, base)
         changes.check_parent(head)
         tree = changes.apply(git, head)
         sha = git.write_commit(tree, [head], author=author, message=changes.message)
         title, _, description = changes.message.partition("\n\n")
-        discussions = Discussions(repo)
-        proposal = discussions.add(
+        proposal = Discussions(repo).draft(
             title=title, description=description, author=author, base=base.decode(), status="open"
         )
-        git.create_reference(Ref(f"{PULLS}{proposal['num']}".encode()), sha)
-        proposal["events"].append(event("commit", author, {"subject": title, "oid": sha.decode()}))
-        discussions.save(proposal)
+        proposal["events"].append(_commit_event(author, changes, sha))
+        open_pull_request(repo, git, proposal, sha)
     return Published(sha.decode(), proposal["num"])
+
+
+def _head(git: GitRepo, reference: Ref) -> ObjectID:
+    """Where a branch or pull request is, now that nobody can move it.
+
+    Raises:
+        RevisionNotFoundError: it was removed since the request began.
+    """
+    head = git.reference(reference.decode())
+    if head is None:
+        raise RevisionNotFoundError(f"Invalid rev id: {reference.decode()}")
+    return head
+
+
+def _is_sent_again(git: GitWriter, head: ObjectID, changes: Changes, author: str) -> bool:
+    """Whether the head is what this very request made before: its answer got lost, and the sender tried again."""
+    commit = git.commit(head)
+    if not changes.parent or [changes.parent] != [sha.decode()[: len(changes.parent)] for sha in commit.parents]:
+        return False
+    if (commit.author, commit.message) != (person(author), encoded(changes.message)):
+        return False
+    try:
+        return bool(changes.apply(git, commit.parents[0]) == commit.tree)
+    except RefusalError:
+        return False
+
+
+def _commit_event(author: str, changes: Changes, sha: ObjectID) -> dict[str, Any]:
+    return event("commit", author, {"subject": changes.message.partition("\n")[0], "oid": sha.decode()})

@@ -1,23 +1,27 @@
 """What a git push may bring: the same rules as for a commit over HTTP, and nothing by halves."""
 
+import stat
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import IO
 
 from dulwich.errors import GitProtocolError, MissingCommitError, ObjectFormatException
-from dulwich.objects import ObjectID, Tag, valid_hexsha
+from dulwich.objects import S_ISGITLINK, Commit, ObjectID, Tag, valid_hexsha
 from dulwich.protocol import Protocol, extract_capabilities
 from dulwich.refs import Ref
 
 from metta_hub.localhub.discussions import Discussions
-from metta_hub.localhub.errors import BadRequestError, RefusalError, UnprocessableError
+from metta_hub.localhub.errors import BadRequestError, ParentMovedError, RefusalError, UnprocessableError
 from metta_hub.localhub.gitrepo import HEADS, MAIN, PULLS, TAGS, GitRepo
+from metta_hub.localhub.gitwriter import GitWriter
 from metta_hub.localhub.lfs import Pointer
 from metta_hub.localhub.limits import Limits
-from metta_hub.localhub.names import check_path, check_ref_name
+from metta_hub.localhub.names import check_path, check_ref_name, leads_outside
+from metta_hub.localhub.packs import check_sizes
 from metta_hub.localhub.repo import Repo
-from metta_hub.localhub.trees import walk
+from metta_hub.localhub.trees import Entry, walk
 
 ZERO = ObjectID(b"0" * 40)
 
@@ -44,7 +48,7 @@ def advertise(git: GitRepo, write_line: Callable[[bytes | None], object]) -> Non
     write_line(None)
 
 
-def receive(repo: Repo, git: GitRepo, body: IO[bytes], limits: Limits) -> list[bytes]:
+def receive(repo: Repo, git: GitWriter, body: IO[bytes], limits: Limits) -> list[bytes]:
     """Take a push; return the lines of the report to the client.
 
     Raises:
@@ -52,19 +56,23 @@ def receive(repo: Repo, git: GitRepo, body: IO[bytes], limits: Limits) -> list[b
     """
     protocol = Protocol(body.read, lambda _data: None)
     commands, atomic = _read_commands(protocol)
+    if any(command.new != ZERO for command in commands):
+        try:
+            check_sizes(body, limits.git_object)
+            git.incoming.put_pack(body.read)
+        except Exception as error:  # noqa: BLE001 - a damaged pack makes dulwich raise almost anything
+            reason = str(error) if isinstance(error, RefusalError) else type(error).__name__
+            return [f"unpack {reason}".encode(), *(b"ng %s unpacker error" % command.name for command in commands)]
+    # Looking through what came may take a while, and needs no lock: nobody else sees it yet.
+    refusals = {command.name: _why_not(partial(_check_content, repo, git, command, limits)) for command in commands}
     with repo.lock():
-        if any(command.new != ZERO for command in commands):
-            try:
-                git.objects.add_thin_pack(body.read, body.read)
-            except Exception as error:  # noqa: BLE001 - a damaged pack makes dulwich raise almost anything
-                reason = f"unpack {type(error).__name__}".encode()
-                return [reason, *(b"ng %s unpacker error" % command.name for command in commands)]
-        refusals = {command.name: _why_not(repo, git, command, limits) for command in commands}
+        for command in commands:
+            refusals[command.name] = refusals[command.name] or _why_not(partial(_check_move, repo, git, command))
         if atomic and any(refusals.values()):
             refusals = {name: reason or "atomic push failed" for name, reason in refusals.items()}
         report = [b"unpack ok"]
         for command in commands:
-            reason_text = refusals[command.name] or _apply(git, command)
+            reason_text = refusals[command.name] or _why_not(partial(_apply, git, command))
             if reason_text:
                 report.append(b"ng %s %s" % (command.name, reason_text.encode("utf-8", "replace")))
             else:
@@ -88,15 +96,10 @@ def _read_commands(protocol: Protocol) -> tuple[list[Command], bool]:
     return commands, b"atomic" in capabilities
 
 
-def _why_not(repo: Repo, git: GitRepo, command: Command, limits: Limits) -> str:
-    """Why a command is refused; empty when it is fine."""
+def _why_not(check: Callable[[], None]) -> str:
+    """Why a check refuses; empty when all is fine."""
     try:
-        name = command.name.decode()
-        _check_name(repo, name, command)
-        if (git.reference(name) or ZERO) != command.old:
-            return "fetch first"
-        if command.new != ZERO:
-            _check_content(repo, git, command.new, limits)
+        check()
     except UnicodeDecodeError:
         return "invalid name"
     except RefusalError as refusal:
@@ -108,7 +111,9 @@ def _why_not(repo: Repo, git: GitRepo, command: Command, limits: Limits) -> str:
     return ""
 
 
-def _check_name(repo: Repo, name: str, command: Command) -> None:
+def _check_move(repo: Repo, git: GitRepo, command: Command) -> None:
+    """Whether the reference may be moved, and is still where the sender saw it; only with the repo's lock held."""
+    name = command.name.decode()
     deletes = command.new == ZERO
     if name.startswith(HEADS):
         check_ref_name("heads", name.removeprefix(HEADS))
@@ -120,44 +125,55 @@ def _check_name(repo: Repo, name: str, command: Command) -> None:
         Discussions(repo).open_pull_request(name.removeprefix(PULLS))
     else:
         raise BadRequestError("only branches, tags and open pull requests can be pushed")
+    if (git.reference(name) or ZERO) != command.old:
+        raise ParentMovedError("fetch first")
 
 
-def _check_content(repo: Repo, git: GitRepo, new: ObjectID, limits: Limits) -> None:
+def _check_content(repo: Repo, git: GitRepo, command: Command, limits: Limits) -> None:
     """Every commit that is new here has all its files, under names and in sizes that this Hub stores."""
-    item = git.objects[new]
+    if command.new == ZERO:
+        return
+    item = git.objects[command.new]
     while isinstance(item, Tag):
+        item.check()
         item = git.objects[item.object[1]]
+    if not isinstance(item, Commit):
+        raise UnprocessableError("only commits can be pushed")
     known_heads = {sha for prefix in (HEADS, TAGS, PULLS) for sha in git.references(prefix).values() if sha != item.id}
     checked: set[tuple[str, ObjectID]] = set()
     for head in known_heads:
         checked.update((entry.path, entry.sha) for entry in walk(git.objects, git.tree(head), recursive=True))
-    for step in git.raw.get_walker(include=[item.id], exclude=sorted(known_heads)):
-        for entry in walk(git.objects, step.commit.tree, recursive=True):
+    for commit in git.commits([item.id], without=sorted(known_heads)):
+        commit.check()
+        git.objects[commit.tree].check()
+        for entry in walk(git.objects, commit.tree, recursive=True):
             if (entry.path, entry.sha) in checked:
                 continue
             checked.add((entry.path, entry.sha))
             check_path(entry.path)
-            if not entry.is_folder:
-                _check_blob(repo, entry.path, git.blob(entry.sha), limits)
+            _check_entry(repo, git, entry, limits)
 
 
-def _check_blob(repo: Repo, path: str, blob: bytes, limits: Limits) -> None:
+def _check_entry(repo: Repo, git: GitRepo, entry: Entry, limits: Limits) -> None:
+    if S_ISGITLINK(entry.mode):
+        raise UnprocessableError(f"{entry.path} is a submodule: push its files")
+    if entry.is_folder:
+        git.objects[entry.sha].check()
+        return
+    blob = git.blob(entry.sha)
+    if stat.S_ISLNK(entry.mode) and leads_outside(entry.path, blob):
+        raise UnprocessableError(f"the symbolic link {entry.path} leads out of the repo")
     if len(blob) > limits.regular_file:
-        raise UnprocessableError(f"{path} has over {limits.regular_file} bytes: use git-lfs")
+        raise UnprocessableError(f"{entry.path} has over {limits.regular_file} bytes: use git-lfs")
     pointer = Pointer.parse(blob)
     if pointer and not repo.lfs.holds(pointer):
-        raise UnprocessableError(f"the LFS object of {path} was not uploaded")
+        raise UnprocessableError(f"the LFS object of {entry.path} was not uploaded")
 
 
-def _apply(git: GitRepo, command: Command) -> str:
-    """Move the reference; why not, if it can't be."""
-    try:
-        if command.new == ZERO:
-            git.delete_reference(command.name)
-        elif command.old == ZERO:
-            git.create_reference(command.name, command.new)
-        else:
-            git.move_reference(command.name, command.old, command.new)
-    except RefusalError as refusal:
-        return str(refusal)
-    return ""
+def _apply(git: GitRepo, command: Command) -> None:
+    if command.new == ZERO:
+        git.delete_reference(command.name)
+    elif command.old == ZERO:
+        git.create_reference(command.name, command.new)
+    else:
+        git.move_reference(command.name, command.old, command.new)

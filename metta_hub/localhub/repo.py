@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from dulwich.errors import NotGitRepository
 from dulwich.objects import ObjectID
 
 from metta_hub.localhub.accounts import Caller
 from metta_hub.localhub.attributes import ATTRIBUTES, DEFAULT_ATTRIBUTES
-from metta_hub.localhub.disk import locked, read_json, remove_stale, write_json
+from metta_hub.localhub.disk import locked, read_json
 from metta_hub.localhub.errors import RepoNotFoundError
 from metta_hub.localhub.gitrepo import GitRepo, remove_stale_locks
+from metta_hub.localhub.gitwriter import GitWriter
 from metta_hub.localhub.lfs import LfsStore, Pointer
+from metta_hub.localhub.scratch import Scratch
 
 Gated = Literal["auto", "manual", False]
 
@@ -35,24 +36,26 @@ class Repo:
 
     Args:
         folder: where it is.
+        scratch: where unfinished things are.
 
     Raises:
         RepoNotFoundError: there is none.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scratch: Scratch) -> None:
         self.folder = folder
+        self.scratch = scratch
         try:
             self.settings: Settings = read_json(folder / "repo.json")
         except (FileNotFoundError, NotADirectoryError):
             raise RepoNotFoundError("Repository not found") from None
-        self.lfs = LfsStore(folder / "lfs")
+        self.lfs = LfsStore(folder / "lfs", scratch)
 
     @staticmethod
-    def create(folder: Path, repo_id: str, *, private: bool, author: str) -> None:
+    def create(folder: Path, scratch: Scratch, repo_id: str, *, private: bool, author: str) -> None:
         """Make a repo with its first commit at `folder`, which must not exist."""
         GitRepo.create(folder / "git")
-        with GitRepo(folder / "git") as git:
+        with GitWriter(folder / "git", scratch.name()) as git:
             git.write_first_commit({ATTRIBUTES: DEFAULT_ATTRIBUTES}, author=author, message="initial commit")
         settings: Settings = {
             "id": repo_id,
@@ -61,12 +64,15 @@ class Repo:
             "gated": False,
             "created": time.time(),
         }
-        write_json(folder / "repo.json", settings)
+        scratch.write_json(folder / "repo.json", settings)
 
     @property
     def id(self) -> str:
         """`namespace/name`, in the letters of its creator."""
-        return self.settings["id"]
+        written = self.settings["id"]
+        place = f"{self.folder.parent.name}/{self.folder.name}"
+        # A move that broke off between its two steps: the folder's name is what the repo is found under.
+        return written if written.lower() == place else place
 
     @property
     def namespace(self) -> str:
@@ -96,7 +102,7 @@ class Repo:
                 settings["private"] = private
             if gated is not None:
                 settings["gated"] = gated
-            write_json(self.folder / "repo.json", settings)
+            self.scratch.write_json(self.folder / "repo.json", settings)
         self.settings = settings
 
     def rename(self, repo_id: str) -> None:
@@ -104,28 +110,29 @@ class Repo:
         with self.lock():
             settings: Settings = read_json(self.folder / "repo.json")
             settings["id"] = repo_id
-            write_json(self.folder / "repo.json", settings)
+            self.scratch.write_json(self.folder / "repo.json", settings)
         self.settings = settings
 
-    @contextmanager
-    def git(self) -> Iterator[GitRepo]:
-        """Open the git repository for reading and for storing objects."""
-        try:
-            opened = GitRepo(self.folder / "git")
-        except NotGitRepository:
-            raise RepoNotFoundError("Repository not found") from None
-        with opened:
-            yield opened
+    def git(self) -> GitRepo:
+        """Open the git repository; use it as a context manager."""
+        return GitRepo(self.folder / "git")
+
+    def git_to_write(self) -> GitWriter:
+        """Open the git repository, also for new objects; use it as a context manager."""
+        return GitWriter(self.folder / "git", self.scratch.name())
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, wait: bool = True) -> Iterator[None]:
         """Keep every other writer of this repo out, in this process and in others.
 
         Raises:
-            RepoNotFoundError: the repo was deleted or moved while we waited.
+            RepoNotFoundError: the repo was deleted or moved while we waited; another may have its name now.
+            BlockingIOError: somebody holds the lock, and we are not to wait.
         """
         try:
-            with locked(self.folder / "lock"):
+            with locked(self.folder / "lock", wait=wait):
+                if read_json(self.folder / "repo.json")["key"] != self.key:
+                    raise RepoNotFoundError("Repository not found")
                 remove_stale_locks(self.folder / "git")
                 yield
         except FileNotFoundError as error:
@@ -142,8 +149,3 @@ class Repo:
         """How clients know a file: sha256 of a large one, git's id of any other."""
         pointer = self.pointer(blob)
         return pointer.oid if pointer else sha.decode()
-
-    def remove_stale(self) -> None:
-        """Remove what crashed writers left behind a day or more ago."""
-        for name in ("", "lfs", "git/tmp"):
-            remove_stale(self.folder / name)

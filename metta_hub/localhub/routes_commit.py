@@ -35,8 +35,7 @@ def validate_yaml(call: Call) -> Response:
 
 def preupload(call: Call) -> Response:
     """For each file: as a regular or a large one, wanted or not, and which id it has now."""
-    user = call.writer()
-    repo = call.repo()
+    repo, user = call.repo(), call.writer()
     body = call.json()
     files = list_of(body, "files", dict, _FILES_PER_PREUPLOAD)
     with repo.git() as git:
@@ -74,9 +73,8 @@ def _size(file: dict[str, Any]) -> int:
 
 def commit(call: Call) -> Response:
     """Take a commit: to a branch, to a pull request, or as a new pull request."""
-    user = call.writer()
-    repo = call.repo()
-    with repo.git() as git:
+    repo, user = call.repo(), call.writer()
+    with repo.git_to_write() as git:
         reference = target(git, call.params["rev"])
         proposes = call.flag("create_pr")
         if not proposes:

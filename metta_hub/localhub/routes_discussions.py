@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 from starlette.responses import Response
 
@@ -10,21 +11,21 @@ from metta_hub.localhub.accounts import Caller
 from metta_hub.localhub.calls import Call, text_of
 from metta_hub.localhub.discussions import OPEN_STATES, Discussions, comment, event
 from metta_hub.localhub.errors import BadRequestError, NotAllowedError, NotServedError, TakenError
-from metta_hub.localhub.gitrepo import MAIN, PULLS
+from metta_hub.localhub.gitrepo import MAIN, PULLS, GitRepo
 from metta_hub.localhub.merging import compare, diff_text, merged_tree
+from metta_hub.localhub.pulls import open_pull_request
 from metta_hub.localhub.repo import Repo
 from metta_hub.localhub.web import Json, Route
 
 
 def create(call: Call) -> Response:
     """Start a discussion, or a pull request that holds nothing new yet."""
-    user, repo = call.writer(), call.repo()
+    repo, user = call.repo(), call.writer()
     body = call.json()
     title, description = text_of(body, "title"), text_of(body, "description", "")
     is_pull_request = body.get("pullRequest") is True
     with repo.git() as git, repo.lock():
-        head = git.resolve(MAIN.decode())
-        item = Discussions(repo).add(
+        item = Discussions(repo).draft(
             title=title,
             description=description,
             author=user.name,
@@ -32,7 +33,9 @@ def create(call: Call) -> Response:
             base=MAIN.decode() if is_pull_request else None,
         )
         if is_pull_request:
-            git.create_reference(Ref(f"{PULLS}{item['num']}".encode()), head)
+            open_pull_request(repo, git, item, git.resolve(MAIN.decode()))
+        else:
+            Discussions(repo).save(item)
     return Json({"num": item["num"], "pullRequest": is_pull_request})
 
 
@@ -72,8 +75,7 @@ def details(call: Call) -> Response:
         if "mergeCommit" in item:
             described["changes"]["mergeCommitId"] = item["mergeCommit"]
         with repo.git() as git:
-            head = git.reference(f"{PULLS}{item['num']}")
-            branch = git.reference(item["base"])
+            head, branch = git.reference(f"{PULLS}{item['num']}"), _compared_with(git, item)
             if head and branch:
                 comparison = compare(git, branch, head)
                 if item["status"] in OPEN_STATES:
@@ -83,9 +85,17 @@ def details(call: Call) -> Response:
     return Json(described)
 
 
+def _compared_with(git: GitRepo, item: dict[str, Any]) -> ObjectID | None:
+    """What a pull request is compared with: its branch; for a merged one, the branch as it was before."""
+    if "mergeCommit" in item:
+        merge = git.commit(ObjectID(item["mergeCommit"].encode()))
+        return merge.parents[0] if len(merge.parents) > 1 else merge.id
+    return git.reference(item["base"])
+
+
 def add_comment(call: Call) -> Response:
     """Say something."""
-    user, repo = call.writer(), call.repo()
+    repo, user = call.repo(), call.writer()
     text = text_of(call.json(), "comment")
     with repo.lock():
         made = comment(user.name, text)
@@ -95,11 +105,10 @@ def add_comment(call: Call) -> Response:
 
 def edit_comment(call: Call) -> Response:
     """Change one's own words; the old ones are kept."""
-    text = text_of(call.json(), "content")
 
-    def change(data: dict[str, Any]) -> None:
+    def change(data: dict[str, Any], body: dict[str, Any]) -> None:
         data["history"].append(data["latest"])
-        data["latest"] = {**data["latest"], "raw": text}
+        data["latest"] = {**data["latest"], "raw": text_of(body, "content")}
         data["edited"] = True
 
     return _change_comment(call, change)
@@ -108,7 +117,7 @@ def edit_comment(call: Call) -> Response:
 def hide_comment(call: Call) -> Response:
     """Take back one's own words, for good."""
 
-    def change(data: dict[str, Any]) -> None:
+    def change(data: dict[str, Any], _body: dict[str, Any]) -> None:
         data["history"] = []
         data["latest"] = {**data["latest"], "raw": ""}
         data["hidden"] = True
@@ -116,15 +125,16 @@ def hide_comment(call: Call) -> Response:
     return _change_comment(call, change)
 
 
-def _change_comment(call: Call, change: Callable[[dict[str, Any]], None]) -> Response:
-    user, repo = call.writer(), call.repo()
+def _change_comment(call: Call, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Response:
+    repo, user = call.repo(), call.writer()
+    body = call.json()
     with repo.lock():
         discussions = Discussions(repo)
         item = discussions.get(call.params["num"])
         for found in item["events"]:
             if found["id"] == call.params["comment"] and found["type"] == "comment":
                 _check_may(user, repo, found["author"]["name"])
-                change(found["data"])
+                change(found["data"], body)
                 discussions.save(item)
                 return Json({"updatedComment": found})
     raise NotServedError("Comment not found")
@@ -132,7 +142,7 @@ def _change_comment(call: Call, change: Callable[[dict[str, Any]], None]) -> Res
 
 def status(call: Call) -> Response:
     """Open or close a discussion."""
-    user, repo = call.writer(), call.repo()
+    repo, user = call.repo(), call.writer()
     body = call.json()
     wanted = text_of(body, "status")
     if wanted not in ("open", "closed"):
@@ -154,7 +164,7 @@ def status(call: Call) -> Response:
 
 def title(call: Call) -> Response:
     """Give a discussion another title."""
-    user, repo = call.writer(), call.repo()
+    repo, user = call.repo(), call.writer()
     wanted = text_of(call.json(), "title")
     with repo.lock():
         discussions = Discussions(repo)
@@ -169,9 +179,9 @@ def title(call: Call) -> Response:
 
 def merge(call: Call) -> Response:
     """Bring a pull request's changes into its branch, as one merge commit."""
-    user, repo = call.writer(), call.repo_to_write()
+    repo, user = call.repo_to_write(), call.writer()
     text = text_of(call.json(), "comment", "")
-    with repo.git() as git, repo.lock():
+    with repo.git_to_write() as git, repo.lock():
         discussions = Discussions(repo)
         item = discussions.open_pull_request(call.params["num"])
         base = Ref(item["base"].encode())
@@ -179,10 +189,12 @@ def merge(call: Call) -> Response:
         comparison = compare(git, branch, head)
         if comparison.conflicts:
             raise TakenError(f"Conflicts with {base.decode()} in {', '.join(comparison.conflicts[:10])}")
-        tree = merged_tree(git, branch, comparison)
-        message = f"{item['title']} (#{item['num']})"
-        sha = git.write_commit(tree, [branch, head], author=user.name, message=message)
-        git.move_reference(base, branch, sha)
+        sha = branch
+        if comparison.base != head:  # else it is in the branch already
+            tree = merged_tree(git, branch, comparison)
+            message = f"{item['title']} (#{item['num']})"
+            sha = git.write_commit(tree, [branch, head], author=user.name, message=message)
+            git.move_reference(base, branch, sha)
         item["status"] = "merged"
         item["mergeCommit"] = sha.decode()
         item["events"].append(event("status-change", user.name, {"status": "merged"}))

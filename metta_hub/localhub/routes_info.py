@@ -17,6 +17,8 @@ _MAX_PATHS = 20_000
 _SORTS = ("createdAt", "lastModified", "downloads", "likes", "trendingScore")
 # What a list leaves out unless asked for.
 _FULL_KEYS = ("siblings", "sha", "lastModified", "author", "gated", "disabled")
+# What only models have that a Hub runs or measures.
+_NOTHING_FITS = ("apps", "inference", "inference_provider", "num_parameters")
 _NEVER_LISTED = ("usedStorage", "spaces", "model-index")
 
 
@@ -32,7 +34,7 @@ def model_info(call: Call) -> Response:
     if call.flag("blobs"):
         described["siblings"] = describe_blobs(repo, commit)
     if call.flag("securityStatus"):
-        described["securityRepoStatus"] = {"scansDone": True, "filesWithIssues": []}
+        described["securityRepoStatus"] = {"scansDone": False, "filesWithIssues": []}
     return Json(described)
 
 
@@ -69,7 +71,8 @@ def _fits(call: Call, described: dict[str, Any]) -> bool:
     wanted = {tag for value in call.queries("filter") for tag in value.split(",")}
     gated = call.query("gated")
     return (
-        wanted <= set(described["tags"])
+        not any(call.query(name) for name in _NOTHING_FITS)
+        and wanted <= set(described["tags"])
         and call.query("pipeline_tag") in ("", described.get("pipeline_tag"))
         and (not gated or bool(described["gated"]) == call.flag("gated"))
     )

@@ -16,7 +16,8 @@ from metta_hub.localhub.transfers import file_response
 from metta_hub.localhub.web import Handler, Json, Route
 
 LFS_TYPE = "application/vnd.git-lfs+json"
-_OBJECTS_PER_BATCH = 5000
+_OBJECTS_PER_BATCH = 1000
+_MOST_PARTS = 100
 Transfer = Callable[[Call, Repo, dict[str, str]], Response]
 
 
@@ -30,7 +31,7 @@ def batch(call: Call) -> Response:
     if operation == "upload":
         # Not only for those who may write to the repo: pull requests of others bring large files too.
         call.writer()
-    multipart = "multipart" in body.get("transfers", ())
+    multipart = "multipart" in (body["transfers"] if isinstance(body.get("transfers"), list) else ())
     answers = []
     for item in list_of(body, "objects", dict, _OBJECTS_PER_BATCH):
         oid, size = check_oid(item.get("oid")), item.get("size")
@@ -53,13 +54,14 @@ def _upload(call: Call, repo: Repo, oid: str, size: int, *, multipart: bool) -> 
     if size > limits.lfs_object:
         return {"error": {"code": 422, "message": f"Over {limits.lfs_object} bytes"}}
     fields = {"oid": oid, "size": size}
-    verify = {"href": f"{call.endpoint}/{repo.id}.git/info/lfs/objects/verify"}
+    verify = {"href": _link(call, repo, "verify", fields)}
     if not (multipart and size > limits.multipart_threshold):
         return {"actions": {"upload": {"href": _link(call, repo, "put", fields)}, "verify": verify}}
-    fields |= {"part_size": limits.part_size, "upload": secrets.token_hex(16)}
-    count = math.ceil(size / limits.part_size)
+    part_size = max(limits.part_size, math.ceil(size / _MOST_PARTS))
+    fields |= {"part_size": part_size, "upload": secrets.token_hex(16)}
+    count = math.ceil(size / part_size)
     header = {str(number): _link(call, repo, "part", {**fields, "number": number}) for number in range(1, count + 1)}
-    header["chunk_size"] = str(limits.part_size)
+    header["chunk_size"] = str(part_size)
     return {
         "actions": {
             "upload": {"href": _link(call, repo, "complete", fields), "header": header},
@@ -78,16 +80,6 @@ def _link(call: Call, repo: Repo, action: str, fields: dict[str, Any]) -> str:
     seconds = call.hub.limits.link_seconds
     path = f"/api/lfs/{repo.id}/{action}"
     return call.endpoint + links.sign(call.hub.accounts.secret, path, {**fields, "repo": repo.key}, seconds=seconds)
-
-
-def verify(call: Call) -> Response:
-    """Confirm that an object has arrived."""
-    call.user()
-    repo = call.repo()
-    body = call.json()
-    if repo.lfs.size(check_oid(body.get("oid"))) != body.get("size"):
-        raise NotServedError("Object does not exist")
-    return Json({}, media_type=LFS_TYPE)
 
 
 def _signed(action: str, handler: Transfer) -> Handler:
@@ -133,6 +125,13 @@ def _complete(call: Call, repo: Repo, query: dict[str, str]) -> Response:
     return Json({})
 
 
+def _verify(_call: Call, repo: Repo, query: dict[str, str]) -> Response:
+    """Confirm that an object has arrived."""
+    if repo.lfs.size(query["oid"]) != int(query["size"]):
+        raise NotServedError("Object does not exist")
+    return Json({}, media_type=LFS_TYPE)
+
+
 def _get(call: Call, repo: Repo, query: dict[str, str]) -> Response:
     return file_response(call.request, repo.lfs.path(query["oid"]), {"ETag": f'"{query["oid"]}"'})
 
@@ -142,9 +141,9 @@ _TRANSFER = "/api/lfs/{ns}/{name}"
 
 ROUTES = (
     Route("POST", f"{_OBJECTS}/batch", batch),
-    Route("POST", f"{_OBJECTS}/verify", verify),
     Route("PUT", f"{_TRANSFER}/put", _signed("put", _put)),
     Route("PUT", f"{_TRANSFER}/part", _signed("part", _part)),
     Route("POST", f"{_TRANSFER}/complete", _signed("complete", _complete)),
+    Route("POST", f"{_TRANSFER}/verify", _signed("verify", _verify)),
     Route("GET", f"{_TRANSFER}/get", _signed("get", _get)),
 )

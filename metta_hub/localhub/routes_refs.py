@@ -35,7 +35,8 @@ def refs(call: Call) -> Response:
 def commits(call: Call) -> Response:
     """The history of a revision, newest first, page by page."""
     repo = call.repo()
-    page, size = call.number("p", 0), call.hub.limits.detailed_page
+    page, most = call.number("p", 0), call.hub.limits.detailed_page
+    size = min(call.number("limit", most) or most, most)
     with repo.git() as git:
         start = git.resolve(call.params["rev"])
         found = log(git, start, skip=page * size, count=size + 1)
@@ -61,12 +62,12 @@ def _describe(commit: Commit, *, formatted: bool) -> dict[str, Any]:
 
 def tag(call: Call) -> Response:
     """Name a commit; with a message it becomes an annotated tag."""
-    user, repo = call.writer(), call.repo_to_write()
+    repo, user = call.repo_to_write(), call.writer()
     body = call.json()
     name = text_of(body, "tag")
     reference = check_ref_name("tags", name)
     message = text_of(body, "message", "")
-    with repo.git() as git, repo.lock():
+    with repo.git_to_write() as git, repo.lock():
         sha = git.resolve(call.params["rev"])
         if git.reference(reference.decode()) is None and message:
             sha = git.write_tag(name, sha, author=user.name, message=message)
@@ -110,12 +111,12 @@ def unbranch(call: Call) -> Response:
 
 def super_squash(call: Call) -> Response:
     """Replace a branch's history by one commit with the same files."""
-    user, repo = call.writer(), call.repo_to_write()
+    repo, user = call.repo_to_write(), call.writer()
     message = text_of(call.json(), "message", "Super-squash")
     if not message.strip():
         raise BadRequestError('"message" is empty')
     name = f"{HEADS}{call.params['rev']}"
-    with repo.git() as git, repo.lock():
+    with repo.git_to_write() as git, repo.lock():
         head = git.reference(name)
         if head is None:
             raise RevisionNotFoundError(f"Invalid rev id: {call.params['rev']}")

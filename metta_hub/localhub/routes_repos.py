@@ -46,11 +46,10 @@ def create(call: Call) -> Response:
     namespace = text_of(body, "organization", "") or user.name
     if "/" in name:
         namespace, _, name = name.partition("/")
-    repo_id = f"{namespace}/{name}"
     try:
         repo = call.hub.create_repo(user, namespace, name, private=_is_private(body) or False)
     except TakenError as taken:
-        taken.extra["url"] = f"{call.endpoint}/{repo_id}"
+        taken.extra["url"] = f"{call.endpoint}/{call.hub.repo(namespace, name).id}"
         raise
     return Json({"url": f"{call.endpoint}/{repo.id}", "name": repo.id, "id": repo.key})
 

@@ -11,9 +11,11 @@ from types import FrameType, TracebackType
 from typing import Self
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from metta_hub.errors import ConflictError
 from metta_hub.localhub.asgi import app
+from metta_hub.localhub.chaos import Breakable, Chaos, ChaosApp
 from metta_hub.localhub.limits import Limits
 from metta_hub.localhub.requestlog import LoggedRequest, RequestLog
 from metta_hub.localhub.store import LocalHub
@@ -31,6 +33,7 @@ class Server:
         port: the port; 0 takes a free one at every start.
         user: the first user's name, see `LocalHub`.
         limits: bounds on what is taken and sent, see `LocalHub`.
+        chaos: what shall go wrong, see `chaos.py`; nothing by default.
 
     Raises:
         ConflictError: the folder belongs to another user.
@@ -39,9 +42,18 @@ class Server:
         hub: the store.
     """
 
-    def __init__(self, root: Path, port: int = 0, user: str | None = None, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        port: int = 0,
+        user: str | None = None,
+        *,
+        limits: Limits | None = None,
+        chaos: Chaos | None = None,
+    ) -> None:
         self.hub = LocalHub(Path(root), user=user, limits=limits)
         self._port = port
+        self._chaos = chaos
         self._endpoint = ""
         self._log: RequestLog | None = None
         self._running: uvicorn.Server | None = None
@@ -80,10 +92,13 @@ class Server:
         """
         listener = self._listen()
         self._endpoint = f"http://{HOST}:{listener.getsockname()[1]}"
-        self._log = RequestLog(app(self.hub, endpoint=self._endpoint))
+        application: ASGIApp = app(self.hub, endpoint=self._endpoint)
+        if self._chaos:
+            application = ChaosApp(application, self._chaos)
+        self._log = RequestLog(application)
         config = uvicorn.Config(
             self._log,
-            http="h11",
+            http=Breakable,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -1,12 +1,12 @@
 """The store behind the embedded Hub: accounts and repos in one folder."""
 
-import secrets
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from metta_hub.localhub.accounts import Accounts, Caller, Role
-from metta_hub.localhub.disk import locked, remove_stale, sync_folder
+from metta_hub.localhub.disk import locked, sync_folder
 from metta_hub.localhub.errors import (
     BadRequestError,
     NotAllowedError,
@@ -16,7 +16,9 @@ from metta_hub.localhub.errors import (
 )
 from metta_hub.localhub.limits import Limits
 from metta_hub.localhub.names import check_repo_id
+from metta_hub.localhub.pulls import remove_lost_pull_requests
 from metta_hub.localhub.repo import Repo
+from metta_hub.localhub.scratch import Scratch
 
 
 class LocalHub:
@@ -25,6 +27,7 @@ class LocalHub:
         ROOT/accounts.json               users and tokens, mode 0600
         ROOT/repos/NAMESPACE/NAME/       in lower case, since ids are looked up without regard to case
             repo.json  git/  lfs/  discussions.json  lock
+        ROOT/tmp/                        unfinished things, a folder for each process that serves this store
 
     Args:
         root: the folder; made, with a first user and a token, when it is not there.
@@ -45,15 +48,13 @@ class LocalHub:
         self.root = Path(root)
         self.limits = limits or Limits()
         self._repos = self.root / "repos"
-        self.scratch = self.root / "tmp"
         # Private repos lie in here in the clear: a new root is for its owner's eyes.
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self._repos, self.scratch):
-            folder.mkdir(exist_ok=True)
-        self.accounts = Accounts(self.root / "accounts.json", first_user=user)
-        remove_stale(self.scratch, "*")
+        self._repos.mkdir(exist_ok=True)
+        self.scratch = Scratch(self.root / "tmp")
+        self.accounts = Accounts(self.root / "accounts.json", self.scratch, first_user=user)
         for repo in self.repos():
-            repo.remove_stale()
+            self._tidy(repo)
 
     @property
     def user(self) -> str:
@@ -79,13 +80,13 @@ class LocalHub:
         Raises:
             RepoNotFoundError: there is none.
         """
-        return Repo(self._folder(namespace, name))
+        return Repo(self._folder(namespace, name), self.scratch)
 
     def repos(self) -> Iterator[Repo]:
         """All repos, private ones too, by id."""
         for path in sorted(self._repos.glob("*/*/repo.json")):
             try:
-                yield Repo(path.parent)
+                yield Repo(path.parent, self.scratch)
             except RepoNotFoundError:  # deleted since the listing
                 continue
 
@@ -99,20 +100,20 @@ class LocalHub:
         self._check_owner(caller, namespace, "create")
         check_repo_id(namespace, name)
         target = self._folder(namespace, name)
-        fresh = self.scratch / secrets.token_hex(8)
+        fresh = self.scratch.name()
         with locked(self.root / "lock"):
             if self._is_taken(target):
                 raise TakenError("You already created this model repo")
             try:
-                Repo.create(fresh, f"{namespace}/{name}", private=private, author=caller.name)
+                Repo.create(fresh, self.scratch, f"{namespace}/{name}", private=private, author=caller.name)
                 self._rename(fresh, target)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
-        return Repo(target)
+        return Repo(target, self.scratch)
 
     def delete_repo(self, repo: Repo) -> None:
         """Remove a repo with all that belongs to it."""
-        doomed = self.scratch / secrets.token_hex(8)
+        doomed = self.scratch.name()
         with locked(self.root / "lock"), repo.lock():
             self._rename(repo.folder, doomed)
         shutil.rmtree(doomed)
@@ -133,7 +134,7 @@ class LocalHub:
                     raise TakenError(f"A model repository called {namespace}/{name} already exists")
                 with repo.lock():
                     self._rename(repo.folder, target)
-            moved = Repo(target)
+            moved = Repo(target, self.scratch)
             moved.rename(f"{namespace}/{name}")
         return moved
 
@@ -148,6 +149,12 @@ class LocalHub:
             raise NotLoggedInError("Invalid credentials in Authorization header: invalid user token")
         return caller
 
+    def _tidy(self, repo: Repo) -> None:
+        """Remove what crashed writers left in a repo; one that somebody writes to right now can wait."""
+        with contextlib.suppress(BlockingIOError, RepoNotFoundError), repo.lock(wait=False):
+            remove_lost_pull_requests(repo)
+            repo.lfs.remove_expired(self.limits.link_seconds)
+
     def _folder(self, namespace: str, name: str) -> Path:
         try:
             check_repo_id(namespace, name)
@@ -158,7 +165,7 @@ class LocalHub:
     def _is_taken(self, target: Path) -> bool:
         """Whether a repo is at `target`; what an upload to a repo deleted meanwhile left there is cleared away."""
         if target.exists() and not (target / "repo.json").exists():
-            remains = self.scratch / secrets.token_hex(8)
+            remains = self.scratch.name()
             self._rename(target, remains)
             shutil.rmtree(remains)
         return target.exists()

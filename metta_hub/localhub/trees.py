@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dulwich.object_store import BaseObjectStore
-from dulwich.objects import S_ISGITLINK, ObjectID, Tree
+from dulwich.objects import ObjectID, Tree
 
 from metta_hub.localhub.errors import EntryNotFoundError, UnprocessableError
 
@@ -56,8 +56,6 @@ def walk(objects: BaseObjectStore, tree: ObjectID, prefix: str = "", *, recursiv
         recursive: whether to go into folders.
     """
     for name, (mode, sha) in _load(objects, tree).items():
-        if S_ISGITLINK(mode):  # a submodule: a commit of some other repository
-            continue
         path = f"{prefix}/{name.decode()}" if prefix else name.decode()
         entry = Entry(path, mode, sha)
         yield entry
@@ -84,15 +82,15 @@ class TreeEditor:
 
     Args:
         objects: where the trees are read from.
-        tree: the tree to start from.
+        tree: the tree to start from; None for an empty one.
     """
 
-    def __init__(self, objects: BaseObjectStore, tree: ObjectID) -> None:
+    def __init__(self, objects: BaseObjectStore, tree: ObjectID | None = None) -> None:
         self._objects = objects
-        self._root = self._open(tree)
+        self._root = self._open(tree) if tree else _Folder({})
 
-    def put(self, path: str, sha: ObjectID) -> None:
-        """Make `path` the file with this content; an executable stays one.
+    def put(self, path: str, sha: ObjectID, mode: int | None = None) -> None:
+        """Make `path` the file with this content; without a mode, an executable stays one.
 
         Raises:
             UnprocessableError: a folder of that name is there, or a file where a folder would be needed.
@@ -107,7 +105,8 @@ class TreeEditor:
         present = folder.items.get(name)
         if isinstance(present, _Folder) or (present and stat.S_ISDIR(present[0])):
             raise UnprocessableError(f"{path} is a folder")
-        mode = present[0] if present and stat.S_ISREG(present[0]) else FILE_MODE
+        if mode is None:
+            mode = present[0] if present and stat.S_ISREG(present[0]) else FILE_MODE
         folder.items[name] = (mode, sha)
 
     def remove(self, path: str) -> None:

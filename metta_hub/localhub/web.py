@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -32,6 +32,12 @@ Handler = Callable[[Call], Response]
 _LOGGER = logging.getLogger(__name__)
 _NOT_IN_HEADER = re.compile(r"[^ -~]")
 _LONGEST_HEADER = 1000
+# What follows the id of a repo in the API's paths. After a single name it says that the namespace is missing.
+_AFTER_AN_ID = {
+    "auth-check", "branch", "commit", "commits", "discussions", "paths-info", "preupload", "refs", "revision",
+    "settings", "super-squash", "tag", "tree", "xet-read-token", "xet-write-token",
+}  # fmt: skip
+_THREADS = 200
 _PORT = re.compile(r":\d{1,5}$")
 
 
@@ -80,6 +86,8 @@ class Application:
         self._hub = hub
         self._endpoint = endpoint
         self._routes = tuple(routes)
+        # A thread a request, also while its body comes in. Too few, and some slow uploads would keep everybody out.
+        self._threads = CapacityLimiter(_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
@@ -87,7 +95,7 @@ class Application:
             return
         request_id = scope["request_id"] = f"local-{secrets.token_hex(8)}"
         try:
-            response = await run_in_threadpool(self._answer, Request(scope, receive))
+            response = await to_thread.run_sync(self._answer, Request(scope, receive), limiter=self._threads)
         except ClientDisconnect:
             return
         response.headers["X-Request-Id"] = request_id
@@ -95,6 +103,7 @@ class Application:
         await response(scope, receive, send)
 
     def _answer(self, request: Request) -> Response:
+        params: dict[str, str] = {}
         try:
             check_host(request.headers.get("host", ""))
             handler, params = self._find(request)
@@ -106,8 +115,18 @@ class Application:
         except ClientDisconnect:
             raise
         except Exception:
+            if self._is_gone(params):
+                return refused(RepoNotFoundError("Repository not found: it was deleted or moved meanwhile"))
             _LOGGER.exception("%s %s failed", request.method, request.url.path)
             return refused(RefusalError("Internal error of the embedded Hub", status=500))
+
+    def _is_gone(self, params: dict[str, str]) -> bool:
+        """Whether the repo in a path is no more; then whatever failed, failed for that."""
+        try:
+            self._hub.repo(params.get("ns", ""), params.get("name", "").removesuffix(".git"))
+        except RepoNotFoundError:
+            return "ns" in params
+        return False
 
     def _find(self, request: Request) -> tuple[Handler, dict[str, str]]:
         # A revision may hold slashes, sent as %2F: split first, decode then.
@@ -132,15 +151,9 @@ def _unknown(segments: list[str]) -> RefusalError:
     match segments:
         case ["api", "datasets" | "spaces" | "kernels", _, *_] | ["datasets" | "spaces" | "kernels", _, *_]:
             return RepoNotFoundError("This Hub has models only: no datasets, spaces or kernels")
-        case [
-            "api",
-            "models",
-            _,
-            "revision" | "tree" | "commits" | "paths-info" | "preupload" | "commit",
-            *_,
-        ]:
+        case ["api", "models", _] | [_, "resolve" | "raw", *_]:
             return RepoNotFoundError("Repository not found: ids are namespace/name")
-        case ["api", "models", _] | [_, "resolve", *_]:
+        case ["api", "models", _, word, *_] if word in _AFTER_AN_ID:
             return RepoNotFoundError("Repository not found: ids are namespace/name")
         case _:
             return NotServedError("Sorry, this Hub has no such page or endpoint")

@@ -1,19 +1,24 @@
 """A running Hub for the whole test session, and a fresh repo in it for each test."""
 
 import http.client
+import io
 import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from huggingface_hub import HfApi, constants
+from huggingface_hub import CommitOperationAdd, HfApi, constants
+from huggingface_hub.utils import _http
 
+from localhub.helpers import FILES
 from metta_hub.localhub import Server
 
 HERE = Path(__file__).parent
@@ -61,6 +66,25 @@ def repo(api: HfApi) -> str:
     repo_id = f"org/nav{next(_NUMBERS)}"
     api.create_repo(repo_id)
     return repo_id
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store with the repo `org/nav`, made by a Hub that runs no longer."""
+    with Server(tmp_path / "hub") as made:
+        api = HfApi(endpoint=made.endpoint, token=made.token)
+        api.create_repo("org/nav")
+        operations = [CommitOperationAdd(path, io.BytesIO(data)) for path, data in FILES.items()]
+        api.create_commit("org/nav", operations, commit_message="fill")
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the official client would have waited before each retry; it goes on at once."""
+    waited: list[float] = []
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=waited.append, time=time.time))
+    return waited
 
 
 @dataclass

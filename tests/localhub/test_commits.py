@@ -1,11 +1,10 @@
 """Commits over HTTP."""
 
-import base64
 import io
-import json
+import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import (
@@ -25,20 +24,10 @@ from huggingface_hub.errors import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from localhub.helpers import HEADER, file_line, ndjson
 from metta_hub.localhub import Server
 from metta_hub.localhub.errors import UnprocessableError
 from metta_hub.localhub.names import check_path
-
-HEADER = {"key": "header", "value": {"summary": "raw"}}
-
-
-def ndjson(*lines: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-
-
-def file_line(path: str, content: bytes = b"x") -> dict[str, Any]:
-    value = {"path": path, "content": base64.b64encode(content).decode(), "encoding": "base64"}
-    return {"key": "file", "value": value}
 
 
 def read(api: HfApi, repo: str, path: str, tmp_path, revision: str | None = None) -> bytes:
@@ -366,3 +355,79 @@ def test_only_writers_are_told_how_to_upload(ask, other_user: HfApi, repo: str):
     address = f"/api/models/{repo}/preupload/main"
     assert ask("POST", address, body, token=other_user.token).status == 403
     assert ask("POST", f"{address}?create_pr=1", body, token=other_user.token).status == 200
+
+
+def test_a_commit_sent_again_is_the_commit_that_is_there(ask, api: HfApi, other_user: HfApi, repo: str):
+    """Its answer got lost, and the client tried again with the same parent."""
+    head = api.model_info(repo).sha
+    header = {"key": "header", "value": {"summary": "x", "description": "y", "parentCommit": head}}
+    body = ndjson(header, file_line("a", b"1"), file_line("b", b"2"))
+    first = ask("POST", f"/api/models/{repo}/commit/main", body).json["commitOid"]
+    again = ask("POST", f"/api/models/{repo}/commit/main", body)
+    assert (again.status, again.json["commitOid"]) == (200, first)
+    for other in (
+        ndjson(header, file_line("a", b"1"), file_line("b", b"3")),
+        ndjson(header, file_line("a", b"1")),
+        ndjson({**header, "value": {**header["value"], "summary": "z"}}, file_line("a", b"1"), file_line("b", b"2")),
+    ):
+        assert ask("POST", f"/api/models/{repo}/commit/main", other).status == 412
+    api.upload_file(path_or_fileobj=b"3", path_in_repo="c", repo_id=repo)
+    assert ask("POST", f"/api/models/{repo}/commit/main", body).status == 412
+    assert len(api.list_repo_commits(repo)) == 3
+
+
+def test_regular_file_over_the_limit_is_refused_as_in_a_push(ask, server: Server, repo: str, monkeypatch):
+    monkeypatch.setattr(server.hub.limits, "regular_file", 1000)
+    lines = [file_line("a", b"x" * 1001), {"key": "file", "value": {"path": "b", "content": "x" * 1001}}]
+    for line in lines:
+        answer = ask("POST", f"/api/models/{repo}/commit/main", ndjson(HEADER, line))
+        assert (answer.status, "send it as LFS" in answer.json["error"]) == (422, True)
+    assert ask("POST", f"/api/models/{repo}/commit/main", ndjson(HEADER, file_line("a", b"x" * 1000))).status == 200
+
+
+def test_backslash_path_is_422(ask, api: HfApi, repo: str):
+    answer = ask("POST", f"/api/models/{repo}/commit/main", ndjson(HEADER, file_line("..\\x")))
+    assert answer.status == 422
+    with pytest.raises(HfHubHTTPError) as caught:
+        api.create_commit(repo, [CommitOperationAdd("a\\b", b"1")], commit_message="x")
+    assert caught.value.response.status_code == 422
+
+
+def test_lfs_file_that_is_not_stored_is_4xx_and_nothing_changed(ask, api: HfApi, repo: str):
+    line = {"key": "lfsFile", "value": {"path": "m.bin", "algo": "sha256", "oid": "a" * 64, "size": 3}}
+    answer = ask("POST", f"/api/models/{repo}/commit/main", ndjson(HEADER, file_line("a"), line))
+    assert (answer.status, "upload it first" in answer.json["error"]) == (422, True)
+    assert len(api.list_repo_commits(repo)) == 1
+
+
+def test_commit_answer_has_the_shape_that_clients_read(ask, server: Server, repo: str):
+    body = ndjson(HEADER, file_line("a"))
+    done = ask("POST", f"/api/models/{repo}/commit/main?hot_reload=1", body).json
+    assert done == {
+        "success": True,
+        "commitOid": done["commitOid"],
+        "commitUrl": f"{server.endpoint}/{repo}/commit/{done['commitOid']}",
+        "hookOutput": "",
+        "pullRequestUrl": None,
+    }
+    proposed = ask("POST", f"/api/models/{repo}/commit/main?create_pr=1", ndjson(HEADER, file_line("b"))).json
+    assert proposed["pullRequestUrl"].endswith("/discussions/1")
+
+
+def test_text_content_without_base64(ask, repo: str):
+    line = {"key": "file", "value": {"path": "a.txt", "content": "grüße"}}
+    assert ask("POST", f"/api/models/{repo}/commit/main", ndjson(HEADER, line)).status == 200
+    assert ask("GET", f"/{repo}/resolve/main/a.txt").body == "grüße".encode()
+
+
+def test_a_branch_removed_during_an_upload_is_revision_not_found(ask, api: HfApi, server: Server, repo: str):
+    api.create_branch(repo, branch="gone")
+    body = ndjson(HEADER, file_line("a"))
+    hub_repo = server.hub.repo(*repo.split("/"))
+    with ThreadPoolExecutor(1) as pool, hub_repo.lock():
+        waiting = pool.submit(ask, "POST", f"/api/models/{repo}/commit/gone", body)
+        while not (server.requests and server.requests[-1].received == len(body)):
+            time.sleep(0.01)
+        with hub_repo.git() as git:
+            git.delete_reference(b"refs/heads/gone")
+    assert waiting.result().headers["X-Error-Code"] == "RevisionNotFound"

@@ -1,5 +1,6 @@
 """git over HTTP."""
 
+import gzip
 import io
 import subprocess
 from pathlib import Path
@@ -224,3 +225,115 @@ def test_every_repository_on_disk_is_sound(server: Server, api: HfApi, git, clon
         complaints = [line for line in done.stderr.splitlines() if not line.startswith(("Checking", "notice:"))]
         assert (done.returncode, complaints) == (0, []), (folder, done.stdout)
         assert not [line for line in done.stdout.splitlines() if not line.startswith("dangling")]
+
+
+def test_merges_keep_executables_and_links(api: HfApi, git, clone: Path, repo: str):
+    api.create_pull_request(repo, title="modes")
+    (clone / "run.sh").write_text("#!/bin/sh\n")
+    (clone / "run.sh").chmod(0o755)
+    (clone / "link").symlink_to("run.sh")
+    git("add", ".", cwd=clone)
+    git("commit", "-q", "-m", "modes", cwd=clone)
+    git("push", "-q", "origin", "HEAD:refs/pr/1", cwd=clone)
+    api.upload_file(path_or_fileobj=b"on", path_in_repo="other", repo_id=repo)
+    api.merge_pull_request(repo, 1)
+    git("fetch", "-q", cwd=clone)
+    modes = {line.split("\t")[1]: line.split()[0] for line in git("ls-tree", "origin/main", cwd=clone).splitlines()}
+    assert (modes["run.sh"], modes["link"], modes["other"]) == ("100755", "120000", "100644")
+    api.upload_file(path_or_fileobj=b"#!/bin/bash\n", path_in_repo="run.sh", repo_id=repo)
+    git("fetch", "-q", cwd=clone)
+    assert git("ls-tree", "origin/main", "run.sh", cwd=clone).startswith("100755")
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../x", "a/../../x", "..", "C:/x", "..\\x", "sub/../../../x"])
+def test_links_that_lead_out_of_the_repo_are_refused(api: HfApi, git, clone: Path, repo: str, target: str):
+    (clone / "link").symlink_to(target)
+    git("add", ".", cwd=clone)
+    git("commit", "-q", "-m", "link", cwd=clone)
+    refused(git, clone, "main")
+    assert api.list_repo_files(repo) == [".gitattributes"]
+
+
+def test_links_inside_the_repo_are_files_that_name_their_target(api: HfApi, ask, git, clone: Path, repo: str):
+    (clone / "sub").mkdir()
+    (clone / "sub" / "link").symlink_to("../.gitattributes")
+    git("add", ".", cwd=clone)
+    git("commit", "-q", "-m", "link", cwd=clone)
+    git("push", "-q", "origin", "main", cwd=clone)
+    assert ask("GET", f"/{repo}/resolve/main/sub/link").body == b"../.gitattributes"
+
+
+def test_submodules_are_refused(api: HfApi, git, clone: Path, repo: str):
+    head = git("rev-parse", "HEAD", cwd=clone).strip()
+    git("update-index", "--add", "--cacheinfo", f"160000,{head},module", cwd=clone)
+    git("commit", "-q", "-m", "submodule", cwd=clone)
+    refused(git, clone, "main")
+    assert api.model_info(repo).sha == head
+
+
+def test_malformed_objects_are_refused(api: HfApi, git, clone: Path, repo: str):
+    """What git itself would not make: the repository stays one that git fsck --strict finds sound."""
+    blob = git("hash-object", "-w", ".gitattributes", cwd=clone).strip()
+
+    def entry(name: str, mode: str = "100644") -> bytes:
+        return f"{mode} {name}".encode() + b"\0" + bytes.fromhex(blob)
+
+    for content in (
+        entry("b") + entry("a"),
+        entry("a") + entry("a"),
+        entry("a", "0100644"),
+        entry("a", "100000"),
+        entry(".git"),
+        entry(".GIT"),
+        entry(".."),
+        entry("a\\b"),
+        entry("x" * 300),
+    ):
+        (clone.parent / "tree").write_bytes(content)
+        tree = git("hash-object", "-t", "tree", "-w", "--literally", "../tree", cwd=clone).strip()
+        commit = git("commit-tree", tree, "-p", "origin/main", "-m", "bad", cwd=clone).strip()
+        refused(git, clone, f"{commit}:refs/heads/main")
+    (clone.parent / "commit").write_text(f"tree {tree}\nauthor nobody\ncommitter x <y> z\n\nbad")
+    commit = git("hash-object", "-t", "commit", "-w", "--literally", "../commit", cwd=clone).strip()
+    refused(git, clone, f"{commit}:refs/heads/bad")
+    refused(git, clone, f"{blob}:refs/tags/blob")
+    assert [branch.name for branch in api.list_repo_refs(repo).branches] == ["main"]
+
+
+def test_ids_in_any_case_for_git_and_files(api: HfApi, ask, server: Server, git, tmp_path):
+    api.create_repo("Org/Cased-Git")
+    git("clone", "-q", f"{server.endpoint}/oRG/cased-GIT.git", "cased")
+    assert (tmp_path / "cased" / ".gitattributes").exists()
+    assert ask("HEAD", "/ORG/CASED-GIT/resolve/main/.gitattributes").status == 200
+    done = api.upload_file(path_or_fileobj=io.BytesIO(b"w"), path_in_repo="m.bin", repo_id="org/cased-git")
+    assert done.commit_url.startswith(f"{api.endpoint}/Org/Cased-Git/commit/")
+
+
+def test_a_fetch_that_unpacks_to_too_much_is_refused(ask, server: Server, repo: str, monkeypatch):
+    monkeypatch.setattr(server.hub.limits, "fetch_body", 10_000)
+    headers = {"Content-Type": "application/x-git-upload-pack-request", "Content-Encoding": "gzip"}
+    assert ask("POST", f"/{repo}.git/git-upload-pack", gzip.compress(b"0" * 20_000), headers=headers).status == 413
+    assert ask("POST", f"/{repo}.git/git-upload-pack", b"x" * 20_000, headers=headers).status == 413
+
+
+def test_what_was_offered_can_be_fetched_after_the_branch_moved_on(ask, api: HfApi, repo: str):
+    """Between a client's look at the references and its request, another commit may land."""
+    offered = api.model_info(repo).sha
+    api.upload_file(path_or_fileobj=b"on", path_in_repo="a", repo_id=repo)
+    lost = api.create_commit(repo, [CommitOperationAdd("b", b"b")], commit_message="x", revision="main").oid
+    api.super_squash_history(repo)
+
+    def fetch(sha: str) -> int:
+        line = f"want {sha} side-band-64k thin-pack ofs-delta\n".encode()
+        body = b"%04x" % (len(line) + 4) + line + b"00000009done\n"
+        headers = {"Content-Type": "application/x-git-upload-pack-request"}
+        answer = ask("POST", f"/{repo}.git/git-upload-pack", body, headers=headers)
+        assert answer.status != 200 or b"PACK" in answer.body
+        return answer.status
+
+    # Squashed away, and of no other reference: not to be had any more.
+    assert fetch(lost) == fetch(offered) == 400
+    head = api.model_info(repo).sha
+    api.upload_file(path_or_fileobj=b"on and on", path_in_repo="a", repo_id=repo)
+    assert fetch(head) == 200
+    assert fetch("0" * 40) == 400

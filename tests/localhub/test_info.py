@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, RepoFile, RepoFolder
@@ -220,3 +221,111 @@ def test_a_card_that_explodes_is_ignored(api: HfApi, ask, repo: str):
     text = "\n".join(map(json.dumps, lines)).encode()
     assert ask("POST", f"/api/models/{repo}/commit/main", text).status == 200
     assert api.model_info(repo).card_data in (None, {}) or not api.model_info(repo).card_data.to_dict()
+
+
+def test_model_info_has_the_shape_that_clients_read(ask, filled: str):
+    """Section 2, key by key."""
+    info = ask("GET", f"/api/models/{filled}").json
+    assert set(info) == {
+        "_id", "id", "modelId", "author", "sha", "lastModified", "createdAt", "private", "gated", "disabled",
+        "downloads", "likes", "tags", "pipeline_tag", "library_name", "cardData", "model-index", "config",
+        "siblings", "spaces", "usedStorage",
+    }  # fmt: skip
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", info["lastModified"])
+    assert len(info["sha"]) == 40
+    blobs = ask("GET", f"/api/models/{filled}?blobs=true").json["siblings"][-1]
+    assert set(blobs) == {"rfilename", "size", "blobId", "lfs"}
+    assert set(blobs["lfs"]) == {"sha256", "size", "pointerSize"}
+
+
+def test_security_status_says_that_nothing_was_scanned(api: HfApi, filled: str):
+    assert api.model_info(filled, securityStatus=True).security_repo_status["scansDone"] is False
+
+
+def test_missing_revision_is_revision_not_found_for_every_question(ask, filled: str):
+    for method, path in (
+        ("GET", "revision/nope"),
+        ("GET", "tree/nope"),
+        ("POST", "paths-info/nope"),
+        ("GET", "commits/nope"),
+        ("POST", "preupload/nope"),
+        ("POST", "commit/nope"),
+        ("POST", "super-squash/nope"),
+    ):
+        answer = ask(method, f"/api/models/{filled}/{path}", {"paths": [], "files": [], "message": "x"})
+        assert (answer.status, answer.headers["X-Error-Code"]) == (404, "RevisionNotFound"), path
+
+
+def test_tree_items_have_the_shape_that_clients_read(ask, filled: str):
+    items = {item["path"]: item for item in ask("GET", f"/api/models/{filled}/tree/main?expand=true").json}
+    assert set(items["checkpoints"]) == {"type", "path", "oid", "size", "lastCommit"}
+    assert (items["checkpoints"]["type"], items["checkpoints"]["size"]) == ("directory", 0)
+    assert set(items["config.json"]) == {"type", "path", "oid", "size", "lastCommit"}
+    assert set(items["model.safetensors"]["lfs"]) == {"oid", "size", "pointerSize"}
+    assert set(items["config.json"]["lastCommit"]) == {"id", "title", "date"}
+    assert "xetHash" not in items["model.safetensors"]
+    assert "lastCommit" not in ask("GET", f"/api/models/{filled}/tree/main").json[0]
+
+
+def test_tree_of_a_folder_with_its_slash_encoded(ask, filled: str):
+    answer = ask("GET", f"/api/models/{filled}/tree/main/checkpoints%2Fa")
+    assert [item["path"] for item in answer.json] == ["checkpoints/a/one.json"]
+
+
+def test_missing_folder_is_entry_not_found(ask, filled: str):
+    for path in ("nope", "config.json", "checkpoints%2Fnope"):
+        answer = ask("GET", f"/api/models/{filled}/tree/main/{path}")
+        assert (answer.status, answer.headers["X-Error-Code"]) == (404, "EntryNotFound")
+        assert answer.headers["X-Repo-Commit"] or path == "config.json"
+
+
+def test_expanded_trees_have_shorter_pages(ask, api: HfApi, server: Server, filled: str, monkeypatch):
+    monkeypatch.setattr(server.hub.limits, "detailed_page", 2)
+    assert len(ask("GET", f"/api/models/{filled}/tree/main?expand=true").json) == 2
+    found = [item.last_commit.title for item in api.list_repo_tree(filled, recursive=True, expand=True)]
+    assert len(found) == 7
+
+
+def test_paths_info_takes_forms(ask, filled: str):
+    """As the Python client sends it."""
+    body = b"paths=config.json&paths=checkpoints&paths=n%C3%B6&expand=false"
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = ask("POST", f"/api/models/{filled}/paths-info/main", body, headers=headers)
+    assert [(item["type"], item["path"]) for item in answer.json] == [
+        ("file", "config.json"), ("directory", "checkpoints"),
+    ]  # fmt: skip
+
+
+def test_list_models_by_what_no_model_here_has_finds_none(api: HfApi, filled: str):
+    for query in (
+        {"apps": "ollama"},
+        {"inference": "warm"},
+        {"inference_provider": "all"},
+        {"num_parameters": "min:1B"},
+    ):
+        assert list(api.list_models(author="org", **query)) == []
+    assert filled in [model.id for model in api.list_models(trained_dataset="a/b")]
+    assert list(api.list_models(emissions_thresholds=(0, 100), author="org", cardData=True)) == []
+
+
+def test_list_models_by_gate(api: HfApi, filled: str):
+    assert filled in [model.id for model in api.list_models(gated=False)]
+    api.update_repo_settings(filled, gated="manual")
+    assert filled in [model.id for model in api.list_models(gated=True)]
+    assert filled not in [model.id for model in api.list_models(gated=False)]
+
+
+def test_list_models_links_to_the_next_page(ask, api: HfApi, server: Server):
+    for name in "abc":
+        api.create_repo(f"linked/{name}")
+    answer = ask("GET", "/api/models?author=linked&limit=2&sort=createdAt")
+    link = answer.headers["Link"]
+    assert link.startswith(f"<{server.endpoint}/api/models?author=linked&limit=2&sort=createdAt&cursor=2>")
+    following = ask("GET", link.partition(">")[0][1:])
+    assert [item["id"] for item in following.json] == ["linked/a"]
+    assert "Link" not in following.headers
+
+
+@pytest.mark.parametrize("sort", ["createdAt", "lastModified", "downloads", "likes", "trendingScore"])
+def test_list_models_takes_every_sort(api: HfApi, filled: str, sort: str):
+    assert filled in [model.id for model in api.list_models(sort=sort, author="org")]

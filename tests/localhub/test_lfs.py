@@ -30,7 +30,10 @@ def test_basic_upload_and_download_by_signed_links(ask, repo: str):
     assert answer.json["transfer"] == "basic"
     actions = answer.json["objects"][0]["actions"]
     assert ask("PUT", actions["upload"]["href"], data, token=None).status == 200
+    # git-lfs sends no token along, because the answer says "authenticated": every link carries its own right.
     proof = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    assert answer.json["objects"][0]["authenticated"] is True
+    assert ask("POST", actions["verify"]["href"], proof, token=None).status == 200
     assert ask("POST", actions["verify"]["href"], proof).status == 200
     assert "actions" not in batch(ask, repo, data).json["objects"][0]  # stored already
     link = batch(ask, repo, data, "download", token=None).json["objects"][0]["actions"]["download"]["href"]
@@ -93,7 +96,7 @@ def test_multipart_above_the_threshold(api: HfApi, server: Server, repo: str, mo
     assert [entry.received for entry in parts] == [64_000, 64_000, 64_000, 58_001]
     local = api.hf_hub_download(repo, "m.bin", cache_dir=tmp_path)
     assert Path(local).read_bytes() == data
-    assert not [name for name in stored(server) if name.startswith("tmp")]
+    assert not [name for name in stored(server) if name.startswith("upload")]
 
 
 def test_multipart_with_wrong_parts_stores_nothing(ask, server: Server, repo: str, monkeypatch):
@@ -122,15 +125,16 @@ def test_multipart_with_wrong_parts_stores_nothing(ask, server: Server, repo: st
     assert upload(good, etags=["a", "b", "c"]) == 400
     assert upload(good, numbers=(1, 3, 2)) == 400
     assert upload([], etags=[]) == 400
-    assert {name for name in stored(server) if not name.startswith("tmp-upload")} == before
+    assert {name for name in stored(server) if not name.startswith("upload")} == before
     assert upload(good) == 200
 
 
 def test_unknown_objects(ask, repo: str):
     missing = batch(ask, repo, b"never sent", "download").json["objects"][0]
     assert missing["error"]["code"] == 404
+    actions = batch(ask, repo, b"never sent").json["objects"][0]["actions"]
     body = {"oid": hashlib.sha256(b"never sent").hexdigest(), "size": 10}
-    assert ask("POST", f"/{repo}.git/info/lfs/objects/verify", body).status == 404
+    assert ask("POST", actions["verify"]["href"], body).status == 404
 
 
 @pytest.mark.parametrize(
@@ -164,3 +168,44 @@ def test_objects_of_one_repo_are_not_seen_from_another(ask, api: HfApi, repo: st
     ask("PUT", link, data, token=None)
     api.create_repo("org/neighbour", exist_ok=True)
     assert batch(ask, "org/neighbour", data, "download").json["objects"][0]["error"]["code"] == 404
+
+
+@pytest.mark.parametrize("transfers", [None, 5, "multipart", [], ["basic"], {"multipart": 1}, [[]]])
+def test_transfers_of_any_kind(ask, repo: str, transfers):
+    body = {"operation": "upload", "transfers": transfers, "objects": [{"oid": "a" * 64, "size": 1}]}
+    assert ask("POST", f"/{repo}.git/info/lfs/objects/batch", body).status == 200
+
+
+def test_huge_objects_come_in_a_hundred_parts_at_most(ask, server: Server, repo: str):
+    size = server.hub.limits.lfs_object
+    body = {"operation": "upload", "transfers": ["multipart"], "objects": [{"oid": "a" * 64, "size": size}]}
+    header = ask("POST", f"/{repo}.git/info/lfs/objects/batch", body).json["objects"][0]["actions"]["upload"]["header"]
+    assert len(header) == 101
+    assert 99 * int(header["chunk_size"]) < size <= 100 * int(header["chunk_size"])
+
+
+def test_locks_and_xet_are_404(ask, repo: str):
+    """A client that asks for xet hears that there is none; git-lfs goes on without locks."""
+    assert ask("POST", f"/{repo}.git/info/lfs/locks/verify", {}).status == 404
+    for path in (f"/api/models/{repo}/xet-write-token/main?create_pr=1", f"/api/models/{repo}/xet-read-token/main"):
+        answer = ask("GET", path)
+        assert (answer.status, answer.headers.get("X-Error-Code")) == (404, None)
+
+
+def test_a_completion_asked_for_twice_is_done(ask, server: Server, repo: str, monkeypatch):
+    """Its first answer got lost."""
+    monkeypatch.setattr(server.hub.limits, "multipart_threshold", 10)
+    monkeypatch.setattr(server.hub.limits, "part_size", 50)
+    data = os.urandom(70)
+    action = batch(ask, repo, data).json["objects"][0]["actions"]["upload"]
+    tags = [
+        ask("PUT", action["header"][n], part, token=None).headers["ETag"]
+        for n, part in (("1", data[:50]), ("2", data[50:]))
+    ]
+    ask("PUT", action["header"]["1"], data[:50], token=None)  # a part, too
+    body = {
+        "oid": hashlib.sha256(data).hexdigest(),
+        "parts": [{"partNumber": n, "etag": tag} for n, tag in enumerate(tags, 1)],
+    }
+    for _ in range(2):
+        assert ask("POST", action["href"], body, token=None).status == 200

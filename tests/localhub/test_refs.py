@@ -122,3 +122,62 @@ def test_super_squash(api: HfApi, repo: str):
     assert api.list_repo_files(repo) == files
     with pytest.raises(RevisionNotFoundError):
         api.super_squash_history(repo, branch="nope")
+
+
+def test_head_is_no_name_for_a_branch_or_tag(ask, repo: str):
+    """`HEAD` is a revision of every repo."""
+    assert ask("POST", f"/api/models/{repo}/branch/HEAD", {}).status == 400
+    assert ask("POST", f"/api/models/{repo}/tag/main", {"tag": "HEAD"}).status == 400
+
+
+def test_commits_take_a_limit_and_link_to_the_next_page(ask, api: HfApi, server: Server, repo: str):
+    for number in range(4):
+        api.upload_file(path_or_fileobj=b"%d" % number, path_in_repo="a", repo_id=repo, commit_message=f"c{number}")
+    answer = ask("GET", f"/api/models/{repo}/commits/main?limit=2&expand[]=formatted")
+    assert [item["title"] for item in answer.json] == ["c3", "c2"]
+    assert answer.json[0]["formatted"] == {"title": "c3", "message": ""}
+    link = answer.headers["Link"]
+    assert link.startswith(f"<{server.endpoint}/api/models/{repo}/commits/")
+    assert link.endswith('>; rel="next"')
+    following = ask("GET", link[1 : link.index(">")])
+    assert [item["title"] for item in following.json] == ["c1", "c0"]
+    last = ask("GET", following.headers["Link"].partition(">")[0][1:])
+    assert [item["title"] for item in last.json] == ["initial commit"]
+    assert "Link" not in last.headers
+
+
+def test_pages_of_one_history_fit_together_while_the_branch_moves(ask, api: HfApi, repo: str):
+    for number in range(3):
+        api.upload_file(path_or_fileobj=b"%d" % number, path_in_repo="a", repo_id=repo, commit_message=f"c{number}")
+    answer = ask("GET", f"/api/models/{repo}/commits/main?limit=2")
+    api.upload_file(path_or_fileobj=b"new", path_in_repo="a", repo_id=repo)
+    following = ask("GET", answer.headers["Link"].partition(">")[0][1:])
+    assert [item["title"] for item in following.json] == ["c0", "initial commit"]
+
+
+def test_untag_of_a_missing_tag_is_revision_not_found(ask, repo: str):
+    answer = ask("DELETE", f"/api/models/{repo}/tag/nope")
+    assert (answer.status, answer.headers["X-Error-Code"]) == (404, "RevisionNotFound")
+
+
+def test_unbranch_of_a_missing_branch_or_a_tag_is_invalid_rev_id(ask, api: HfApi, repo: str):
+    api.create_tag(repo, tag="v1")
+    for name in ("nope", "v1"):
+        answer = ask("DELETE", f"/api/models/{repo}/branch/{name}")
+        assert answer.status == 404
+        assert "Invalid rev id" in answer.json["error"]
+
+
+def test_super_squash_leaves_one_commit_on_that_branch_alone(api: HfApi, repo: str):
+    api.upload_file(path_or_fileobj=b"1", path_in_repo="a", repo_id=repo)
+    api.create_branch(repo, branch="exp/a")
+    api.create_tag(repo, tag="before")
+    api.super_squash_history(repo, branch="exp/a", commit_message="one")
+    assert [item.title for item in api.list_repo_commits(repo, revision="exp/a")] == ["one"]
+    assert len(api.list_repo_commits(repo)) == len(api.list_repo_commits(repo, revision="before")) == 2
+
+
+def test_history_of_a_pull_request_is_that_references(api: HfApi, repo: str):
+    api.create_commit(repo, [CommitOperationAdd("a", b"a")], commit_message="propose", create_pr=True)
+    titles = [item.title for item in api.list_repo_commits(repo, revision="refs/pr/1")]
+    assert titles == ["propose", "initial commit"]

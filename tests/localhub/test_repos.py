@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import HfApi, RepoUrl
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
+from localhub.helpers import left_unfinished
 from metta_hub.localhub import Server
 
 
@@ -80,7 +81,7 @@ def test_delete_repo(api: HfApi, repo: str, server: Server):
     with pytest.raises(RepositoryNotFoundError):
         api.delete_repo(repo)
     api.delete_repo(repo, missing_ok=True)
-    assert not list((server.root / "tmp").iterdir())
+    assert left_unfinished(server.root) == []
 
 
 def test_move_repo(api: HfApi, repo: str):
@@ -236,3 +237,96 @@ def test_what_an_upload_left_of_a_deleted_repo_is_in_nobodys_way(api: HfApi, ser
     assert not api.repo_exists(repo)
     api.create_repo(repo)
     assert not (server.root / "repos" / repo / "lfs").exists()
+
+
+def test_whoami_has_the_shape_that_clients_read(ask, repo: str):
+    me = ask("GET", "/api/whoami-v2").json
+    assert {"type", "id", "name", "fullname", "email", "emailVerified", "isPro", "orgs", "auth"} <= set(me)
+    assert (me["type"], me["isPro"]) == ("user", False)
+    assert {"name", "fullname", "roleInOrg"} <= set(me["orgs"][0])
+    assert me["auth"]["type"] == "access_token"
+    assert set(me["auth"]["accessToken"]) == {"displayName", "role"}
+
+
+def test_create_repo_by_organization_null_own_and_other(ask, other_user: HfApi, server: Server):
+    for organization, repo_id in ((None, "other/by-null"), ("other", "other/by-name"), ("Other", "Other/by-case")):
+        body = {"name": repo_id.split("/")[1], "organization": organization}
+        answer = ask("POST", "/api/repos/create", body, token=other_user.token)
+        assert (answer.status, answer.json["name"]) == (200, repo_id)
+        assert answer.json["url"] == f"{server.endpoint}/{repo_id}"
+    assert ask("POST", "/api/repos/create", {"name": "x", "organization": "org"}, token=other_user.token).status == 403
+    assert ask("POST", "/api/repos/create", {"name": "x", "organization": "org"}, token=None).status == 401
+
+
+def test_exist_ok_in_a_namespace_of_others_finds_the_repo(other_user: HfApi, repo: str):
+    """The server says 403, and the client then looks whether the repo is there."""
+    assert other_user.create_repo(repo, exist_ok=True).repo_id == repo
+    with pytest.raises(HfHubHTTPError):
+        other_user.create_repo("org/there-is-none", exist_ok=True)
+
+
+def test_409_names_the_url_of_the_repo_that_is_there(ask, api: HfApi, server: Server):
+    api.create_repo("Org/Upper-Case")
+    answer = ask("POST", "/api/repos/create", {"name": "upper-case", "organization": "org"})
+    assert (answer.status, answer.json["url"]) == (409, f"{server.endpoint}/Org/Upper-Case")
+    assert answer.json["error"] == "You already created this model repo"
+
+
+def test_visibility_and_private_both_make_a_private_repo(ask, api: HfApi):
+    for name, words in (
+        ("by-visibility", {"visibility": "private"}),
+        ("by-private", {"private": True}),
+        ("public-1", {"visibility": "public"}),
+        ("public-2", {"private": False}),
+        ("public-3", {}),
+    ):
+        ask("POST", "/api/repos/create", {"name": name, "organization": "org", **words})
+        assert api.model_info(f"org/{name}").private is not name.startswith("public")
+
+
+def test_moving_to_other_letters_of_the_same_id(api: HfApi, repo: str):
+    api.move_repo(repo, repo.upper())
+    assert api.model_info(repo).id == repo.upper()
+
+
+def test_moving_what_is_not_there_is_repo_not_found(ask):
+    answer = ask("POST", "/api/repos/move", {"fromRepo": "org/there-is-none", "toRepo": "org/x", "type": "model"})
+    assert (answer.status, answer.headers["X-Error-Code"]) == (404, "RepoNotFound")
+
+
+def test_auth_check_and_auth_check_write(api: HfApi, reader: HfApi, other_user: HfApi, ask, repo: str):
+    for user, path, status in (
+        (api, "auth-check", 200),
+        (api, "auth-check/write", 200),
+        (reader, "auth-check", 200),
+        (reader, "auth-check/write", 403),
+        (other_user, "auth-check", 200),
+        (other_user, "auth-check/write", 403),
+    ):
+        assert ask("GET", f"/api/models/{repo}/{path}", token=user.token).status == status
+    api.auth_check(repo, write=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/models/gpt2"),
+        ("GET", "/api/models/gpt2/revision/main"),
+        ("GET", "/api/models/gpt2/tree/main"),
+        ("GET", "/api/models/gpt2/refs"),
+        ("GET", "/api/models/gpt2/commits/main"),
+        ("POST", "/api/models/gpt2/paths-info/main"),
+        ("POST", "/api/models/gpt2/preupload/main"),
+        ("POST", "/api/models/gpt2/commit/main"),
+        ("POST", "/api/models/gpt2/tag/main"),
+        ("POST", "/api/models/gpt2/branch/x"),
+        ("PUT", "/api/models/gpt2/settings"),
+        ("GET", "/api/models/gpt2/auth-check"),
+        ("GET", "/api/models/gpt2/discussions"),
+        ("GET", "/api/models/gpt2/discussions/1"),
+        ("GET", "/gpt2/resolve/main/config.json"),
+        ("HEAD", "/gpt2/resolve/main/config.json"),
+    ],
+)
+def test_un_namespaced_ids_are_repo_not_found_everywhere(ask, method: str, path: str):
+    assert ask(method, path, {} if method in ("POST", "PUT") else None).headers["X-Error-Code"] == "RepoNotFound"

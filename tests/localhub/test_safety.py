@@ -7,6 +7,7 @@ import socket
 import pytest
 from huggingface_hub import HfApi
 
+from localhub.helpers import left_unfinished
 from metta_hub.localhub import Server
 from metta_hub.localhub.errors import ForeignHostError
 from metta_hub.localhub.web import check_host
@@ -59,7 +60,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(server: Server, api: HfApi, re
     )
     raw(server, start.encode() + b"Content-Length: 1000\r\n\r\n" + b'{"key":"header"', give_up=True)
     assert api.model_info(repo).sha == head
-    assert not list((server.root / "tmp").iterdir())
+    assert left_unfinished(server.root) == []
 
 
 def test_bodies_are_bounded(ask, repo: str, server: Server, monkeypatch):

@@ -1,10 +1,8 @@
 """Starting, stopping, restarting; many at once."""
 
-import http.client
 import io
 import json
 import multiprocessing
-import os
 import signal
 import socket
 import subprocess
@@ -185,71 +183,6 @@ def test_several_processes_serve_one_folder(tmp_path: Path):
         api = HfApi(endpoint=server.endpoint, token=server.token)
         assert len(api.list_repo_commits("org/shared")) == 13
         assert len(api.list_repo_files("org/shared")) == 1 + 12 * 4
-
-
-def test_killed_in_the_middle_it_goes_on(environment, tmp_path: Path):
-    """SIGKILL while commits come in: every answered commit is there, and the next start takes more."""
-    landed = []
-    for attempt in range(3):
-        with subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(tmp_path / "hub")],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            endpoint, token = process.stdout.readline().split()
-            HfApi(endpoint=endpoint, token=token).create_repo("org/nav", exist_ok=True)
-            killer = threading.Timer(0.25 + attempt / 10, process.kill)
-            killer.start()
-            connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=10)
-            headers = {"Authorization": f"Bearer {token}"}
-            try:
-                for number in range(10_000):
-                    lines = [
-                        {"key": "header", "value": {"summary": "x"}},
-                        {"key": "file", "value": {"path": f"{attempt}-{number}", "content": "x"}},
-                    ]
-                    body = "\n".join(map(json.dumps, lines))
-                    connection.request("POST", "/api/models/org/nav/commit/main", body, headers)
-                    answer = connection.getresponse()
-                    content = json.loads(answer.read())
-                    assert answer.status == 200, content
-                    landed.append(content["commitOid"])
-            except (OSError, http.client.HTTPException):
-                pass  # killed
-            finally:
-                connection.close()
-            killer.join()
-    with Server(tmp_path / "hub") as server:
-        api = HfApi(endpoint=server.endpoint, token=server.token)
-        found = [item.commit_id for item in api.list_repo_commits("org/nav")]
-        assert landed
-        assert set(landed) <= set(found)
-        api.upload_file(path_or_fileobj=b"x", path_in_repo="after", repo_id="org/nav")
-    git = tmp_path / "hub/repos/org/nav/git"
-    subprocess.run(["git", "fsck", "--strict"], cwd=git, check=True, capture_output=True)
-
-
-def test_lock_files_of_a_crashed_process_do_not_block(api: HfApi, server: Server, repo: str):
-    refs = server.root / "repos" / repo / "git" / "refs"
-    (refs / "heads" / "main.lock").write_bytes(b"")
-    api.upload_file(path_or_fileobj=b"x", path_in_repo="a", repo_id=repo)
-    assert "a" in api.list_repo_files(repo)
-
-
-def test_leftovers_are_removed_a_day_later(tmp_path: Path):
-    hub = LocalHub(tmp_path)
-    hub.create_repo(hub.authenticate(hub.token), "org", "nav", private=False)
-    old, young = (tmp_path / "repos/org/nav/lfs" / name for name in ("tmp-old", "tmp-young"))
-    for path in (old, young):
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x")
-    (tmp_path / "tmp" / "unfinished").mkdir()
-    for path in (old, tmp_path / "tmp" / "unfinished"):
-        os.utime(path, (time.time() - 90_000,) * 2)
-    LocalHub(tmp_path)
-    assert (old.exists(), young.exists()) == (False, True)
-    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_settings_on_disk_are_plain_json(server: Server, repo: str):

@@ -1,0 +1,207 @@
+"""What lies on disk: nothing by halves, and nothing that nobody needs."""
+
+import hashlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from localhub.helpers import HEADER, file_line, fsck, left_unfinished, ndjson, objects, unfinished
+from metta_hub.localhub import LocalHub, Server
+
+SERVE = """
+import sys
+from pathlib import Path
+from metta_hub.localhub import Server
+server = Server(Path(sys.argv[1])).start()
+print(server.endpoint, server.token, flush=True)
+server.serve_forever()
+"""
+
+
+def git_folder(server: Server, repo: str) -> Path:
+    return server.root / "repos" / repo / "git"
+
+
+def new_repo(root: Path, name: str = "nav") -> LocalHub:
+    hub = LocalHub(root)
+    hub.create_repo(hub.authenticate(hub.token), "org", name, private=False)
+    return hub
+
+
+def wait_for(condition) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never happened")
+
+
+def test_what_a_killed_server_had_begun_is_removed_at_the_next_start(environment, tmp_path: Path):
+    root, data = tmp_path / "hub", os.urandom(3_000_000)
+    command = [sys.executable, "-c", SERVE, str(root)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        endpoint, token = process.stdout.readline().split()
+        HfApi(endpoint=endpoint, token=token).create_repo("org/nav")
+        body = {"operation": "upload", "objects": [{"oid": hashlib.sha256(data).hexdigest(), "size": len(data)}]}
+        connection = http.client.HTTPConnection(endpoint.removeprefix("http://"), timeout=10)
+        connection.request(
+            "POST", "/org/nav.git/info/lfs/objects/batch", json.dumps(body), {"Authorization": f"Bearer {token}"}
+        )
+        link = json.loads(connection.getresponse().read())["objects"][0]["actions"]["upload"]["href"]
+        connection.putrequest("PUT", link.removeprefix(endpoint))
+        connection.putheader("Content-Length", str(len(data)))
+        connection.endheaders(data[:2_000_000])
+        wait_for(lambda: [path for path in unfinished(root) if path.stat().st_size])
+        process.kill()
+        process.wait()
+        connection.close()
+    assert unfinished(root)
+    hub = LocalHub(root)
+    assert unfinished(root) == []
+    assert list((root / "tmp").iterdir()) == [hub.scratch.folder]
+
+
+def test_what_the_living_have_begun_is_left_alone(tmp_path: Path):
+    first = LocalHub(tmp_path)
+    with first.scratch.file() as (file, path):
+        file.write(b"half")
+        second = LocalHub(tmp_path)
+        assert path.exists()
+        assert second.scratch.folder != first.scratch.folder
+    assert unfinished(tmp_path) == []
+
+
+def test_a_server_that_ends_takes_its_folder_along(tmp_path: Path):
+    code = f"from pathlib import Path; from metta_hub.localhub import LocalHub; LocalHub(Path({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert list((tmp_path / "tmp").iterdir()) == []
+    LocalHub(tmp_path)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_uploads_in_parts_are_kept_as_long_as_their_links_are_good(tmp_path: Path):
+    hub = new_repo(tmp_path)
+    old, young = (tmp_path / "repos/org/nav/lfs" / f"upload-{letter * 32}" for letter in "ab")
+    for path in (old, young):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    os.utime(old, (time.time() - hub.limits.link_seconds - 1,) * 2)
+    LocalHub(tmp_path)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_lock_files_of_a_crashed_process_do_not_block(api: HfApi, server: Server, repo: str):
+    git = git_folder(server, repo)
+    for name in ("refs/heads/main.lock", "packed-refs.lock", "HEAD.lock"):
+        (git / name).write_bytes(b"")
+    api.upload_file(path_or_fileobj=b"x", path_in_repo="a", repo_id=repo)
+    api.create_branch(repo, branch="b")
+    api.delete_branch(repo, branch="b")
+    assert "a" in api.list_repo_files(repo)
+    assert left_unfinished(server.root) == []
+
+
+def test_a_refused_commit_leaves_nothing_behind(ask, api: HfApi, server: Server, repo: str):
+    git = git_folder(server, repo)
+    before = objects(git)
+    stale = {"key": "header", "value": {"summary": "x", "parentCommit": "0" * 40}}
+    missing = {"key": "lfsFile", "value": {"path": "m.bin", "algo": "sha256", "oid": "0" * 64}}
+    nothing_there = {"key": "deletedFile", "value": {"path": "nope"}}
+    for lines, status in (
+        ((stale, file_line("a", b"new")), 412),
+        ((HEADER, file_line("a", b"new"), missing), 422),
+        ((HEADER, file_line("a", b"new"), nothing_there), 404),
+        ((HEADER, file_line("a", b"new"), file_line("a/b", b"new")), 422),
+    ):
+        assert ask("POST", f"/api/models/{repo}/commit/main", ndjson(*lines)).status == status
+    assert objects(git) == before
+    assert fsck(git) == []
+    assert left_unfinished(server.root) == []
+
+
+def test_every_object_is_needed_after_commits_merges_tags_and_squashes(ask, api: HfApi, server: Server, repo: str):
+    for number in range(3):
+        api.upload_file(path_or_fileobj=b"%d" % number, path_in_repo=f"a/{number}", repo_id=repo)
+    api.create_tag(repo, tag="v1", tag_message="x")
+    pull = api.create_commit(repo, [CommitOperationAdd("z", b"z")], commit_message="x", create_pr=True)
+    api.merge_pull_request(repo, pull.pr_num)
+    api.upload_file(path_or_fileobj=b"0", path_in_repo="a/0", repo_id=repo)  # unchanged
+    ask("POST", f"/api/models/{repo}/commit/main", ndjson(HEADER, file_line("a/0", b"0")))  # the same
+    api.create_branch(repo, branch="b")
+    api.delete_folder("a", repo)
+    assert fsck(git_folder(server, repo)) == []
+
+
+def test_a_refused_push_leaves_nothing_behind(ask, api: HfApi, server: Server, run, repo: str, tmp_path: Path):
+    git = git_folder(server, repo)
+    head = api.model_info(repo).sha
+    run("git", "clone", "-q", f"{server.endpoint.replace('://', f'://me:{server.token}@')}/{repo}", "work")
+    before = objects(git)
+    work = tmp_path / "work"
+    (work / "m.bin").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 5\n")
+    run("git", "add", ".", cwd=work)
+    run("git", "-c", "filter.lfs.clean=cat", "commit", "-q", "-m", "no object", cwd=work)
+    assert "was not uploaded" in run("git", "push", "-q", "origin", "HEAD:main", cwd=work, ok=False).stderr
+    line = f"{head} {'1' * 40} refs/heads/main\0report-status".encode()
+    headers = {"Content-Type": "application/x-git-receive-pack-request"}
+    damaged = b"%04x" % (len(line) + 4) + line + b"0000" + b"PACK\0\0\0\2\0\0\0\1" + b"x" * 50
+    assert b"unpacker error" in ask("POST", f"/{repo}.git/git-receive-pack", damaged, headers=headers).body
+    assert objects(git) == before
+    assert left_unfinished(server.root) == []
+
+
+def test_a_pull_request_whose_server_died_too_early_is_not_there(tmp_path: Path):
+    hub = new_repo(tmp_path)
+    folder = tmp_path / "repos/org/nav"
+    lost = folder / "git/refs/pr/1"
+    lost.parent.mkdir()
+    lost.write_bytes((folder / "git/refs/heads/main").read_bytes())
+    with Server(tmp_path) as server:
+        assert not lost.exists()
+        lost.parent.mkdir(exist_ok=True)
+        lost.write_bytes((folder / "git/refs/heads/main").read_bytes())  # once more, while another server runs
+        api = HfApi(endpoint=server.endpoint, token=hub.token)
+        done = api.create_commit("org/nav", [CommitOperationAdd("a", b"a")], commit_message="x", create_pr=True)
+        assert done.pr_num == 1
+        assert api.model_info("org/nav", revision="refs/pr/1").sha == done.oid
+
+
+def test_a_pull_request_whose_merge_was_not_written_down_can_be_merged(api: HfApi, server: Server, repo: str):
+    pull = api.create_commit(repo, [CommitOperationAdd("a", b"a")], commit_message="x", create_pr=True)
+    path = server.root / "repos" / repo / "discussions.json"
+    before = path.read_bytes()
+    api.merge_pull_request(repo, pull.pr_num)
+    merged = api.model_info(repo).sha
+    path.write_bytes(before)
+    assert api.get_discussion_details(repo, pull.pr_num).status == "open"
+    api.merge_pull_request(repo, pull.pr_num)
+    assert api.get_discussion_details(repo, pull.pr_num).merge_commit_oid == api.model_info(repo).sha == merged
+
+
+def test_a_move_that_broke_off_half_way_is_a_move(tmp_path: Path):
+    hub = new_repo(tmp_path)
+    (tmp_path / "repos/org/nav").rename(tmp_path / "repos/org/moved")
+    assert hub.repo("org", "moved").id == "org/moved"
+    assert [repo.id for repo in hub.repos()] == ["org/moved"]
+
+
+@pytest.mark.parametrize("name", ["repos/org/nav", "repos/org/nav/git", "repos/org/nav/git/objects"])
+def test_nothing_brings_a_deleted_repo_back(tmp_path: Path, name: str):
+    hub = new_repo(tmp_path)
+    repo = hub.repo("org", "nav")
+    with repo.git_to_write() as git:
+        sha = git.put_blob(b"a commit was on its way")
+        (tmp_path / name).rename(tmp_path / "elsewhere")
+        with pytest.raises(FileNotFoundError):
+            git.incoming.accept(sha)
+    if name == "repos/org/nav":
+        with pytest.raises(FileNotFoundError):
+            repo.lfs.receive([b"x"], oid=hashlib.sha256(b"x").hexdigest(), size=1)
+    assert not (tmp_path / name).exists()

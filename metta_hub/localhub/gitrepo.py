@@ -90,11 +90,13 @@ class GitRepo:
     # Revisions
 
     def resolve(self, revision: str) -> ObjectID:
-        """The commit of a branch, tag, `refs/...`, full or short sha.
+        """The commit of a branch, tag, `refs/...`, full or short sha, or `HEAD`, which is the main branch.
 
         Raises:
             RevisionNotFoundError: there is none, or a short sha has several.
         """
+        if revision == "HEAD":
+            revision = DEFAULT_BRANCH
         if _FULL_SHA.fullmatch(revision):
             found = self._peel(ObjectID(revision.encode()))
             if found:

@@ -53,7 +53,7 @@ def _upload(call: Call, repo: Repo, oid: str, size: int, *, multipart: bool) -> 
     if size > limits.lfs_object:
         return {"error": {"code": 422, "message": f"Over {limits.lfs_object} bytes"}}
     fields = {"oid": oid, "size": size}
-    verify = {"href": f"{call.endpoint}/{repo.id}.git/info/lfs/objects/verify"}
+    verify = {"href": _link(call, repo, "verify", fields)}
     if not (multipart and size > limits.multipart_threshold):
         return {"actions": {"upload": {"href": _link(call, repo, "put", fields)}, "verify": verify}}
     fields |= {"part_size": limits.part_size, "upload": secrets.token_hex(16)}
@@ -78,16 +78,6 @@ def _link(call: Call, repo: Repo, action: str, fields: dict[str, Any]) -> str:
     seconds = call.hub.limits.link_seconds
     path = f"/api/lfs/{repo.id}/{action}"
     return call.endpoint + links.sign(call.hub.accounts.secret, path, {**fields, "repo": repo.key}, seconds=seconds)
-
-
-def verify(call: Call) -> Response:
-    """Confirm that an object has arrived."""
-    call.user()
-    repo = call.repo()
-    body = call.json()
-    if repo.lfs.size(check_oid(body.get("oid"))) != body.get("size"):
-        raise NotServedError("Object does not exist")
-    return Json({}, media_type=LFS_TYPE)
 
 
 def _signed(action: str, handler: Transfer) -> Handler:
@@ -133,6 +123,13 @@ def _complete(call: Call, repo: Repo, query: dict[str, str]) -> Response:
     return Json({})
 
 
+def _verify(_call: Call, repo: Repo, query: dict[str, str]) -> Response:
+    """Confirm that an object has arrived."""
+    if repo.lfs.size(query["oid"]) != int(query["size"]):
+        raise NotServedError("Object does not exist")
+    return Json({}, media_type=LFS_TYPE)
+
+
 def _get(call: Call, repo: Repo, query: dict[str, str]) -> Response:
     return file_response(call.request, repo.lfs.path(query["oid"]), {"ETag": f'"{query["oid"]}"'})
 
@@ -142,9 +139,9 @@ _TRANSFER = "/api/lfs/{ns}/{name}"
 
 ROUTES = (
     Route("POST", f"{_OBJECTS}/batch", batch),
-    Route("POST", f"{_OBJECTS}/verify", verify),
     Route("PUT", f"{_TRANSFER}/put", _signed("put", _put)),
     Route("PUT", f"{_TRANSFER}/part", _signed("part", _part)),
     Route("POST", f"{_TRANSFER}/complete", _signed("complete", _complete)),
+    Route("POST", f"{_TRANSFER}/verify", _signed("verify", _verify)),
     Route("GET", f"{_TRANSFER}/get", _signed("get", _get)),
 )

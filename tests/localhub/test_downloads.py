@@ -43,6 +43,21 @@ def test_head_of_a_regular_file(ask, api: HfApi, filled: str):
     assert "X-Xet-Hash" not in answer.headers
 
 
+def test_raw_is_what_git_has(ask, api: HfApi, filled: str):
+    assert ask("HEAD", f"/{filled}/raw/main/a.txt").headers["Content-Length"] == "10"
+    assert ask("GET", f"/{filled}/raw/main/deep/%C3%A4%20%C3%BC.json").body == b"{}"
+    pointer = ask("GET", f"/{filled}/raw/main/m.bin")
+    assert pointer.body.startswith(b"version https://git-lfs.github.com/spec/v1\noid sha256:")
+    assert pointer.headers["ETag"] == f'"{api.get_paths_info(filled, ["m.bin"])[0].blob_id}"'
+    assert ask("HEAD", f"/{filled}/raw/main/missing").status == 404
+
+
+def test_the_revision_head_is_the_main_branch(ask, api: HfApi, filled: str):
+    """npm's client asks so for a repo."""
+    assert ask("GET", f"/api/models/{filled}/revision/HEAD").json["sha"] == api.model_info(filled).sha
+    assert ask("GET", f"/{filled}/resolve/HEAD/a.txt").body == b"0123456789"
+
+
 def test_head_of_a_large_file(ask, api: HfApi, filled: str):
     answer = ask("HEAD", f"/{filled}/resolve/main/m.bin")
     lfs = api.get_paths_info(filled, ["m.bin"])[0].lfs

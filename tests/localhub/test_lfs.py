@@ -30,7 +30,10 @@ def test_basic_upload_and_download_by_signed_links(ask, repo: str):
     assert answer.json["transfer"] == "basic"
     actions = answer.json["objects"][0]["actions"]
     assert ask("PUT", actions["upload"]["href"], data, token=None).status == 200
+    # git-lfs sends no token along, because the answer says "authenticated": every link carries its own right.
     proof = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    assert answer.json["objects"][0]["authenticated"] is True
+    assert ask("POST", actions["verify"]["href"], proof, token=None).status == 200
     assert ask("POST", actions["verify"]["href"], proof).status == 200
     assert "actions" not in batch(ask, repo, data).json["objects"][0]  # stored already
     link = batch(ask, repo, data, "download", token=None).json["objects"][0]["actions"]["download"]["href"]
@@ -129,8 +132,9 @@ def test_multipart_with_wrong_parts_stores_nothing(ask, server: Server, repo: st
 def test_unknown_objects(ask, repo: str):
     missing = batch(ask, repo, b"never sent", "download").json["objects"][0]
     assert missing["error"]["code"] == 404
+    actions = batch(ask, repo, b"never sent").json["objects"][0]["actions"]
     body = {"oid": hashlib.sha256(b"never sent").hexdigest(), "size": 10}
-    assert ask("POST", f"/{repo}.git/info/lfs/objects/verify", body).status == 404
+    assert ask("POST", actions["verify"]["href"], body).status == 404
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What every test shares: a Hub on loopback, made before huggingface_hub is imported, and real checkpoints.
 
-huggingface_hub reads its environment when it is imported, so the Hub is started in `pytest_configure` and the product
-runs as it would for a user who exported these variables.
+huggingface_hub reads its environment when it is imported, so the Hub is started when this file is: before any other
+conftest. The product runs as it would for a user who exported these variables.
 """
 
 import io
@@ -21,7 +21,7 @@ from support import DATA
 _SESSION: dict[str, object] = {}
 
 
-def pytest_configure(config):
+def _start():
     folder = Path(tempfile.mkdtemp(prefix="metta-hub-tests-"))
     server = Server(folder / "hub", user="tester").start()
     _SESSION.update(folder=folder, server=server)
@@ -36,6 +36,9 @@ def pytest_configure(config):
         NO_COLOR="1",
         COLUMNS="100",
     )
+
+
+_start()
 
 
 def pytest_unconfigure(config):

@@ -73,17 +73,17 @@ def packed(source, target, level=6):
 def by_safetensors(state, path):
     """A file that safetensors wrote; its own save_file needs numpy, which nobody installs for us."""
     kept = {name: tensor.detach().contiguous() for name, tensor in state.items()}
-    specs = {
-        name: safetensors.TensorSpec(
-            dtype=str(tensor.dtype).removeprefix("torch."),
-            shape=list(tensor.shape),
-            data_ptr=tensor.data_ptr(),
-            data_len=tensor.numel() * tensor.element_size(),
-        )
-        for name, tensor in kept.items()
-    }
+    specs = {name: _spec(tensor) for name, tensor in kept.items()}
     safetensors.serialize_file(specs, str(path), metadata={"format": "pt"})
     return path
+
+
+def _spec(tensor):
+    dtype, shape = str(tensor.dtype).removeprefix("torch."), list(tensor.shape)
+    if not hasattr(safetensors, "TensorSpec"):  # before 0.8
+        return {"dtype": dtype, "shape": shape, "data": raw(tensor)}
+    size = tensor.numel() * tensor.element_size()
+    return safetensors.TensorSpec(dtype=dtype, shape=shape, data_ptr=tensor.data_ptr(), data_len=size)
 
 
 def assert_same(state, weights, read):

@@ -203,7 +203,7 @@ def _results(values: Mapping[str, Any]) -> list[tuple[str, float]]:
     found = [(key, _number(values.get(key))) for key in ("score", "avg_reward")]
     rows = [(key, number) for key, number in found if number is not None]
     for group in ("evals", "eval_scores"):
-        rows += [(path, number) for path, number in numbers_in(values.get(group))]
+        rows += sorted(numbers_in(values.get(group)))  # a card must not show in which order a dict was filled
     return rows
 
 

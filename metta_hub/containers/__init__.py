@@ -8,8 +8,12 @@ unpickler. `sniff` says which container a file is.
 import re
 from pathlib import Path
 
-#: torch's magic number, as the legacy format pickles it with protocol 2 (torch.serialization.MAGIC_NUMBER).
-_LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+#: torch's magic number (torch.serialization.MAGIC_NUMBER), as each pickle protocol spells it that torch.save can be
+#: told to use; from the fourth on there is a frame around it.
+_LEGACY_MAGIC = re.compile(
+    rb"(\x80[\x02\x03]|\x80[\x04\x05]\x95.{8})\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.|L119547037146038801333356L\n\.",
+    re.DOTALL,
+)
 
 #: The first member of a PyTorch zip: a folder, and one of the names that torch.save or torch.jit.save gives.
 _TORCH_MEMBER = re.compile(
@@ -43,7 +47,7 @@ def kind(head: bytes, size: int) -> str:
     if head.startswith(b"PK\3\4"):
         name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         return "torch zip" if _TORCH_MEMBER.match(name) else "zip"
-    if head.startswith(_LEGACY_MAGIC):
+    if _LEGACY_MAGIC.match(head):
         return "torch legacy"
     if head[_TAR_MAGIC : _TAR_MAGIC + 5] == b"ustar":
         return "torch tar" if head.split(b"\0", 1)[0] in _TORCH_TAR else "tar"

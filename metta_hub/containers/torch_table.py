@@ -13,6 +13,10 @@ from metta_hub.errors import FormatError, NotPlainError
 #: Modules of Metta's classes, in the pickles of its records.
 _METTA = ("metta.", "agent.")
 
+#: The opcode at the start that says the protocol, from the second on; and those that torch.load reads weights from.
+_PROTOCOL = b"\x80"
+_LOADED = frozenset({2, 3})
+
 #: A view that repeats its values takes more bytes in safetensors than here. Beyond this many times the size of the
 #: file, and this many bytes, it is taken for an attack.
 _MAX_GROWTH = 16
@@ -65,11 +69,14 @@ class TorchFile:
     def warnings(self) -> tuple[str, ...]:
         """Sentences that a user should see."""
         found = []
+        rebuilt = "'metta-hub pull --rebuild' writes one that loads everywhere"
         elsewhere = [device for device in self.devices if device != "cpu"]
         if elsewhere:
             where = ", ".join(elsewhere)
-            rebuilt = "'metta-hub pull --rebuild' writes one that loads everywhere"
             found.append(f"Saved on {where}: elsewhere it loads only with map_location; {rebuilt}.")
+        protocol = self.pickle[1] if self.pickle.startswith(_PROTOCOL) else 1
+        if protocol not in _LOADED:
+            found.append(f"Pickled with protocol {protocol}: it loads only with weights_only=False; {rebuilt}.")
         if self.unused_bytes:
             found.append(f"{self.unused_bytes:,} bytes of its storages belong to no tensor.")
         return tuple(found)

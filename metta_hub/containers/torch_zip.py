@@ -95,7 +95,7 @@ def _look(read: Read, size: int, path: Path) -> TorchZip:
     try:
         _judge_members(read, archive, members, path)
         _judge_pickle(pickled, pickle, byteorder)
-        table, unused = _build(state_pickle.read(pickled, path), archive, members, path)
+        table, unused = _build(state_pickle.read(pickled, path), members, path)
     except NotPlain as refusal:
         reason = str(refusal)
     return TorchZip(
@@ -150,8 +150,7 @@ def check_sums(path: Path) -> None:
         ChecksumError: one differs.
         FormatError: it is not a PyTorch zip, or damaged.
     """
-    archive = look(path).archive
-    copying.verify({member.name: _stored(path, archive, member) for member in archive.members})
+    copying.verify({member.name: _stored(path, member) for member in look(path).archive.members})
 
 
 # --- looking ---
@@ -210,7 +209,7 @@ def _judge_pickle(pickled: Pickled, pickle: bytes, byteorder: str) -> None:
 # --- building ---
 
 
-def _build(state: StateDict, archive: Archive, members: Mapping[str, Member], path: Path) -> tuple[Weights, int]:
+def _build(state: StateDict, members: Mapping[str, Member], path: Path) -> tuple[Weights, int]:
     """The table of weights, once the file bears the pickle out; and how many bytes of storages it does not use."""
     storages: dict[str, Storage] = {}
     for key, size in state.storages.items():
@@ -220,13 +219,13 @@ def _build(state: StateDict, archive: Archive, members: Mapping[str, Member], pa
         if member.size != size:
             claimed = f"{size:,} bytes, of which the file has {member.size:,}"
             raise FormatError(path, f"its pickle claims that the storage '{key}' has {claimed}")
-        storages[key] = _stored(path, archive, member)
+        storages[key] = _stored(path, member)
     data = [member for name, member in members.items() if name.startswith("data/")]
     stored = sum(member.size for member in data)
     taken = sum(member.size if member.packed is None else member.packed for member in data)
     return Weights(state.tensors, storages), stored - torch_table.used(state.tensors, storages, taken, path)
 
 
-def _stored(path: Path, archive: Archive, member: Member) -> Storage:
-    crc32 = member.crc32 if archive.checksummed else None
-    return Storage(path, member.offset, member.size, crc32, member.packed)
+def _stored(path: Path, member: Member) -> Storage:
+    """The bytes of a member. 0 is no checksum: torch can be told to record none, or to leave room for bytes to come."""
+    return Storage(path, member.offset, member.size, member.crc32 or None, member.packed)

@@ -67,7 +67,7 @@ class Archive:
     Attributes:
         members: every member.
         checksummed: whether checksums were recorded. torch can be told not to: then all of them are 0. When only
-            some are 0, that is their checksum.
+            some are 0, that is their checksum, but for storages (`torch_zip`).
     """
 
     members: tuple[Member, ...]

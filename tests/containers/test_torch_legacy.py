@@ -6,11 +6,9 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from containers.builders import DTYPES, Call, Stored, Tensor, assert_same, filled, pickled, raw, saved
-from metta_hub.containers import copying, object_opcodes, pickles, recipe, safetensors, torch_file, torch_legacy
+from metta_hub.containers import copying, object_opcodes, pickles, torch_file, torch_legacy
 from metta_hub.errors import FormatError, NotPlainError
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -75,11 +73,12 @@ def test_every_dtype(tmp_path, dtype):
     assert_same(state, plain(old(state, tmp_path / "m.pt")).weights, copying.read_tensor)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])
 def test_every_pickle_protocol(tmp_path, protocol):
     state = OrderedDict(x=filled((2, 3)), y=torch.nn.Parameter(filled((2,))))
     path = old(state, tmp_path / "m.pt", pickle_protocol=protocol)
-    assert_same(state, torch_legacy.read(path).weights, copying.read_tensor)
+    assert_same(state, torch_file.read(path).weights, copying.read_tensor)
+    assert type(torch_file.read(path)) is torch_legacy.TorchLegacy
 
 
 def test_views_ties_and_order(tmp_path):
@@ -95,27 +94,6 @@ def test_a_pickle_of_many_megabytes(tmp_path, monkeypatch):
     path = old(state, tmp_path / "m.pt")
     monkeypatch.setattr(torch_legacy, "_FIRST_BYTES", 16)
     assert_same(state, plain(path).weights, copying.read_tensor)
-
-
-@given(st.data())
-@settings(max_examples=25, deadline=None)
-def test_any_state_dict_is_read_and_its_recipe_gives_it_back(tmp_path_factory, data):
-    folder = tmp_path_factory.mktemp("legacy")
-    state = OrderedDict()
-    for index in range(data.draw(st.integers(0, 5))):
-        dtype = data.draw(st.sampled_from(["float32", "bfloat16", "bool", "int64", "uint16", "float8_e5m2"]))
-        tensor = filled(data.draw(st.lists(st.integers(0, 6), max_size=3)), dtype, seed=index)
-        state[f"{index}"] = tensor.permute(data.draw(st.permutations(range(tensor.dim()))))
-    path = old(state, folder / "m.pt")
-    found = plain(path)
-    assert_same(state, found.weights, copying.read_tensor)
-    small = recipe.make(found, copying.digest(path))
-    safetensors.write(found.weights, folder / "m.safetensors")
-    recipe.restore(small, safetensors.read(folder / "m.safetensors"), folder / "out.pt")
-    assert (folder / "out.pt").read_bytes() == path.read_bytes()
-    looked = recipe.look(small, "m.recipe")
-    assert (looked.container, looked.pickle) == ("torch legacy", found.pickle)
-    assert torch_file.judge_pickle(looked.pickle, looked.container) == found.findings
 
 
 # --- what PyTorch 0.3 and Python 2 wrote ---
@@ -268,12 +246,19 @@ def test_truncation_anywhere_is_refused(tmp_path):
         assert "cut short" in str(caught.value) or "ends early" in str(caught.value) or "damaged" in str(caught.value)
 
 
-def test_flipped_bits_give_a_right_answer_or_an_error_of_ours(tmp_path):
+def test_flipped_bits_give_what_torch_reads_or_an_error_of_ours(tmp_path):
+    """There are no checksums: what can't be told from another file is read as torch reads that."""
     path = old(OrderedDict(x=filled((3,))), tmp_path / "m.pt")
     content = path.read_bytes()
-    for at in range(len(content) - 20):
+    accepted = 0
+    for at in range(len(content)):
         path.write_bytes(content[:at] + bytes([content[at] ^ 0x24]) + content[at + 1 :])
         try:
-            torch_legacy.look(path)
+            weights = torch_legacy.read(path).weights
         except FormatError:
             continue
+        accepted += 1
+        found = {info.name: bytes(copying.read_tensor(weights, info)) for info in weights.tensors}
+        loaded = torch.load(path, weights_only=True, map_location="cpu")
+        assert found == {name: raw(tensor) for name, tensor in loaded.items()}
+    assert accepted > 12  # the values, and the name

@@ -13,17 +13,20 @@ from metta_hub.errors import MissingDependencyError
 HEADING = "Try things"
 
 _EPILOG = """\b
-SPEC is a list of faults, such as 503=0.1,cut=0.05,quota=100/60,seed=7:
-  STATUS=RATE  answer with this status, 400 to 599, and do nothing
-  cut=RATE     break the connection off and do nothing
-  lost=RATE    do what was asked, and break off before the answer
-  torn=RATE    do what was asked, and break off within the answer
+SPEC is a list of faults, with commas between:
+  STATUS=RATE  answer with it, 400 to 599
+  cut=RATE     break off, do nothing
+  lost=RATE    do it, break off, no answer
+  torn=RATE    do it, break off in the answer
   slow=RATE:S  wait S seconds first
-  quota=N/S    at most N requests in S seconds, with rate-limit headers
-  burst=N      at most N faults in a row at one address (2; 0: no bound)
-  seed=N       other faults; the same seed gives the same ones (0)
-RATE is a probability; RATE@PART is for requests such as
-"GET /org/nav/resolve/main/a" that contain PART.
+  quota=N/S    N requests in S seconds, headers
+  burst=N      most faults in a row (2; 0: any)
+  seed=N       same seed, same faults (0)
+RATE is a probability; RATE@PART hits requests
+like "GET /org/nav/resolve/main/a" that hold PART.
+
+\b
+For example: 503=0.1,cut=0.05,quota=100/60,seed=7
 """
 
 

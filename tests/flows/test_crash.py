@@ -117,7 +117,7 @@ def assert_nothing_left(source: Path, before: list[str], temporary: Path, hub) -
     assert files_in(source.parent) == before
     assert [path.name for path in temporary.iterdir() if not PYTHONS_OWN.fullmatch(path.name)] == []
     for _ in range(200):  # the Hub notices after a while that a client has gone
-        unfinished = [*hub.root.rglob("tmp-*"), *(hub.root / "tmp").iterdir()]
+        unfinished = list((hub.root / "tmp").glob("*/*"))  # the folders are those of living servers
         if not unfinished:
             return
         time.sleep(0.05)
@@ -149,7 +149,7 @@ def killed_when(hub, is_moment, source: Path, repo_id: str) -> bool:
     [
         ("POST /api/repos/create", ANSWERED, False),
         ("PUT /api/lfs/", ASKED, False),
-        ("POST .*/objects/verify", ANSWERED, False),
+        ("POST /api/lfs/.*/verify", ANSWERED, False),
         (COMMIT, ASKED, False),
         (COMMIT, ANSWERED, True),
         (COMMIT, TOLD, True),
@@ -417,7 +417,7 @@ def test_the_hub_killed_around_a_commit(serving, tmp_path, monkeypatch):
             moments.append((pattern, moment))
             with pytest.raises(errors.HubUnreachableError) as caught:
                 push(path)
-            assert str(caught.value) == f"No answer from the Hub at {endpoint}; {said}."
+            assert re.fullmatch(rf"No answer from the Hub at {endpoint}( \(.*\))?; {said}\.", str(caught.value))
             assert caught.value.hint == "run the same command again, nothing is sent twice"
             serving.begin()
             assert push(path).changed is not published

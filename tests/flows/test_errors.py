@@ -258,7 +258,7 @@ def test_what_is_there_already(page, api, upload, repo_id, folder):
     (folder / "file").write_text("")
     here = page("What is there already")
     here.run("The other visibility", "push", PT, "org/nav", "--private")
-    here.run("The tag", "push", PT, "org/nav", "--tag", "v1.0")
+    here.run("The tag", "push", "run/model_000202.pt", "org/nav", "--tag", "v1.0")
     here.run("A tag where a branch is meant", "push", PT, "org/nav", "--revision", "v1.0")
     here.run("A checkpoint of that name, of another run", "push", "other/model_000140.pt", "org/nav")
     here.run("Files of another tool", "push", PT, "org/nav-raw")

@@ -48,7 +48,7 @@ def test_written_to_at_any_time_of_being_opened(repo_id, api, tmp_path):
 @pytest.mark.parametrize("action", tampering.ACTIONS)
 @pytest.mark.parametrize(
     ("pattern", "moment"),
-    [("POST .*/objects/batch", ANSWERED), ("PUT /api/lfs/", ASKED), ("POST .*/objects/verify", ANSWERED)],
+    [("POST .*/objects/batch", ANSWERED), ("PUT /api/lfs/", ASKED), ("POST /api/lfs/.*/verify", ANSWERED)],
     ids=["before it is sent", "while it is sent", "when it was sent"],
 )
 def test_written_to_around_the_upload(repo_id, hub, api, tmp_path, monkeypatch, action, pattern, moment):

@@ -109,7 +109,7 @@ def test_eight_processes_commit_twenty_times_each_and_each_commit_lands_whole_or
         assert serve.stop() == "Stopped; the repos are kept.\n"
     done = outcomes(logs)
     tally = Counter(item["outcome"] for item in done)
-    print(f"\n{processes} processes, {count} commits each: {dict(tally)} in {seconds:.1f} s")  # noqa: T201 - seen with -s
+    print(f"\n{processes} processes, {count} commits each: {dict(tally)} in {seconds:.1f} s")
     assert len(done) == processes * count
     assert tally["unanswered"] == 0
     folder = root / "repos/org/nav/git"
@@ -154,7 +154,7 @@ def killed_at_random(tmp_path: Path, environment: dict[str, str], kills: int, se
     landed = check_history(folder)
     lost = {item["name"] for item in done if item["outcome"] == "unanswered"} & landed.keys()
     unneeded = fsck(folder)
-    print(  # noqa: T201 - seen with -s
+    print(
         f"\nseed {seed}: {kills} kills, {dict(tally)}, {len(landed)} commits in the history, {len(lost)} of them "
         f"unanswered; {begun} unfinished files at the kills, {len(unneeded)} unneeded objects left"
     )
@@ -194,7 +194,7 @@ def killed_amid_everything(tmp_path: Path, environment: dict[str, str], kills: i
             assert [worker.poll() for worker in workers] == [None] * 4
         serve.kill()
     statuses = Counter(int(line) for path in logs.iterdir() for line in path.read_text().splitlines())
-    print(f"\nseed {seed}: {kills} kills amid everything, {dict(sorted(statuses.items()))}")  # noqa: T201 - seen with -s
+    print(f"\nseed {seed}: {kills} kills amid everything, {dict(sorted(statuses.items()))}")
     assert statuses[200]
     assert statuses[500] == 0
     hub = LocalHub(root)

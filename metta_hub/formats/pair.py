@@ -164,28 +164,29 @@ def _while_still(pt: Path, look: Callable[[], T]) -> T:
     Raises:
         SourceChangedError: it changes again and again.
     """
+    missing: FileNotFoundError | None = None
     for _ in range(LOOKS):
         before = _state(pt)
-        failure: MettaHubError | OSError | None = None
         try:
             found = look()
-        except (MettaHubError, OSError) as error:
-            failure = error
-        if before != _state(pt):
+        except FileNotFoundError as error:  # perhaps a temporary JSON that was renamed or removed meanwhile
+            missing = error
             continue
-        if failure is not None:
-            raise failure
-        return found
-    raise SourceChangedError(
+        except (MettaHubError, OSError):
+            if before == _state(pt):
+                raise
+            continue
+        if before == _state(pt):
+            return found
+    raise missing or SourceChangedError(
         pt,
         "it changed again and again while it was being read",
         hint="run the same command again when nobody writes to it",
     )
 
 
-def _state(pt: Path) -> tuple[object, ...]:
-    document = _json_of(pt)
-    return (FileState.if_any(pt), FileState.if_any(document), *files.leftovers(document))
+def _state(pt: Path) -> tuple[FileState | None, FileState | None]:
+    return FileState.if_any(pt), FileState.if_any(_json_of(pt))
 
 
 def _read(pt: Path) -> Checkpoint:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -302,6 +303,30 @@ def test_pull_killed_before_each_of_its_changes(versions, tmp_path, where):
             break
     print(f"killed before each of {number - 1} changes in the {where}")
     assert number > 8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace, which kills at system calls, is not installed")
+@pytest.mark.parametrize("call", ["rename", "fsync", "unlink", "write"])
+def test_pull_killed_at_each_of_its_system_calls(versions, tmp_path, call):
+    """Also in the middle of writing a file."""
+    (old, _), (new, _) = versions[300], versions[301]
+    epochs = []
+    for number in range(1, 61):
+        folder, cache = tmp_path / f"{number}-folder", tmp_path / f"{number}-cache"
+        metta_hub.pull(new, folder)
+        inject = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"inject={call}:signal=KILL:when={number}"]
+        pull = [sys.executable, "-m", "metta_hub", "pull", old, folder, "--force", "--cache-dir", cache]
+        done = subprocess.run([*inject, *pull], capture_output=True, text=True, check=False)
+        epochs.append(epoch_of_whole_pair(folder, versions))
+        assert epochs[-1] in {300, 301}, f"killed at {call} {number}"
+        metta_hub.pull(old, folder, force=True, cache_dir=cache)
+        assert_pulled(folder, cache, versions, 300)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -9, done.stderr
+    print(f"killed at {number} calls of {call}: {epochs.count(301)} times nothing was replaced")
+    assert number > 4
 
 
 def test_a_download_that_was_killed_is_not_kept_for_good(versions, hub, tmp_path):

@@ -92,5 +92,6 @@ class Incoming:
 
     def discard(self) -> None:
         """Forget what was not accepted."""
-        self.objects.close()
+        for store in (*self.objects.alternates, self.objects):
+            store.close()
         shutil.rmtree(self._folder)

@@ -36,7 +36,8 @@ def describe_repo(repo: Repo, commit: ObjectID | None = None) -> dict[str, Any]:
         files = [entry for entry in walk(git.objects, git.tree(head), recursive=True) if not entry.is_folder]
         data = cards.card_data(git.read_file(head, cards.CARD))
         config = _config(git.read_file(head, "config.json"))
-        modified = commit_date(git.commit(head))
+        # git counts whole seconds: the first commit would be older than the repo.
+        modified = max(commit_date(git.commit(head)), date_text(repo.settings["created"]))
     paths = [entry.path for entry in files]
     described: dict[str, Any] = {
         "_id": repo.key,

@@ -86,13 +86,14 @@ class Application:
         self._hub = hub
         self._endpoint = endpoint
         self._routes = tuple(routes)
-        # A thread a request, also while its body comes in. Too few, and some slow uploads would keep everybody out.
-        self._threads = CapacityLimiter(_THREADS)
+        self._threads: CapacityLimiter | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
         if scope["type"] != "http":
             return
+        # A thread a request, also while its body comes in. Too few, and some slow uploads would keep everybody out.
+        self._threads = self._threads or CapacityLimiter(_THREADS)  # belongs to the event loop that runs now
         request_id = scope["request_id"] = f"local-{secrets.token_hex(8)}"
         try:
             response = await to_thread.run_sync(self._answer, Request(scope, receive), limiter=self._threads)

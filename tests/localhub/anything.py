@@ -16,6 +16,9 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _http, disable_progress_bars
 
+#: What the client's transport raises; it has another name in older versions.
+BROKEN = (getattr(_http, "httpx2", None) or _http.httpx).HTTPError
+
 
 def do(api: HfApi, dice: random.Random, repo: str) -> None:
     """One of the things that clients do to a repo."""
@@ -60,7 +63,7 @@ def main() -> None:
                 status = 200
             except HfHubHTTPError as error:
                 status = error.response.status_code
-            except (OSError, RuntimeError, _http.httpx2.HTTPError):
+            except (OSError, RuntimeError, BROKEN):
                 status = 0
                 time.sleep(0.05)
             file.write(f"{status}\n")

@@ -18,6 +18,8 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _http, disable_progress_bars
 
+#: What the client's transport raises; it has another name in older versions.
+BROKEN = (getattr(_http, "httpx2", None) or _http.httpx).HTTPError
 FILES = ("a.txt", "b.json", "c/d.txt", "m.bin")
 
 
@@ -39,7 +41,7 @@ def attempt(api: HfApi, repo: str, name: str, *, pinned: bool) -> dict[str, str 
         if status != 412:
             raise
         outcome = "refused"
-    except (OSError, RuntimeError, _http.httpx2.HTTPError):
+    except (OSError, RuntimeError, BROKEN):
         outcome = "unanswered"
     return {"name": name, "outcome": outcome, "oid": oid, "parent": parent}
 

@@ -10,6 +10,7 @@ from http.client import HTTPConnection, IncompleteRead, RemoteDisconnected
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import huggingface_hub
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError
@@ -158,6 +159,8 @@ def download(api: HfApi) -> None:
         api.hf_hub_download("org/nav", "notes.txt", cache_dir=empty)
 
 
+#: Lists that come in pages are tried again by newer clients only.
+PAGES = 6 if huggingface_hub.__version__ >= "2" else 1
 #: call, what its address contains, its method, tries with 503, tries with 429
 RETRIES = {
     "whoami": (lambda api: api.whoami(), "/whoami-v2", "GET", 1, 1),
@@ -171,9 +174,9 @@ RETRIES = {
     "tag": (lambda api: api.create_tag("org/nav", tag="v1"), "/tag/", "POST", 1, 1),
     "branch": (lambda api: api.create_branch("org/nav", branch="b"), "/branch/", "POST", 1, 1),
     "discussions": (lambda api: list(api.get_repo_discussions("org/nav")), "/discussions", "GET", 1, 1),
-    "list_models": (lambda api: list(api.list_models()), "/api/models", "GET", 6, 6),
-    "tree": (lambda api: api.list_repo_files("org/nav"), "/tree/", "GET", 6, 6),
-    "commits": (lambda api: api.list_repo_commits("org/nav"), "/commits/", "GET", 6, 6),
+    "list_models": (lambda api: list(api.list_models()), "/api/models", "GET", PAGES, PAGES),
+    "tree": (lambda api: api.list_repo_files("org/nav"), "/tree/", "GET", PAGES, PAGES),
+    "commits": (lambda api: api.list_repo_commits("org/nav"), "/commits/", "GET", PAGES, PAGES),
     "preupload": (commit, "/preupload/", "POST", 6, 6),
     "lfs_batch": (commit, "/objects/batch", "POST", 6, 6),
     "lfs_put": (commit, "/put", "PUT", 6, 6),

@@ -21,6 +21,7 @@ from localhub.helpers import HEADER, Serve, file_line, fsck, left_unfinished, nd
 from metta_hub.localhub import LocalHub, Server
 from metta_hub.localhub.discussions import Discussions
 from metta_hub.localhub.lfs import Pointer
+from metta_hub.localhub.trees import walk
 
 
 @contextmanager
@@ -207,8 +208,8 @@ def killed_amid_everything(tmp_path: Path, environment: dict[str, str], kills: i
         proposals = {str(item["num"]): item for item in Discussions(repo).all()}
         with repo.git() as opened:
             assert opened.references("refs/pr/").keys() == proposals.keys()
-            for line in opened.raw.object_store.iter_tree_contents(opened.tree(opened.resolve("main"))):
-                pointer = Pointer.parse(opened.blob(line.sha))
+            for entry in walk(opened.objects, opened.tree(opened.resolve("main")), recursive=True):
+                pointer = None if entry.is_folder else Pointer.parse(opened.blob(entry.sha))
                 assert pointer is None or repo.lfs.holds(pointer)
 
 

@@ -1,6 +1,7 @@
 """Identity, and the life of a repo."""
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from huggingface_hub import HfApi, RepoUrl
@@ -330,3 +331,12 @@ def test_auth_check_and_auth_check_write(api: HfApi, reader: HfApi, other_user: 
 )
 def test_un_namespaced_ids_are_repo_not_found_everywhere(ask, method: str, path: str):
     assert ask(method, path, {} if method in ("POST", "PUT") else None).headers["X-Error-Code"] == "RepoNotFound"
+
+
+def test_creating_at_once_is_one_200_and_else_409(ask):
+    """The client would try for ever if it read that another operation is in progress."""
+    body = {"name": "at-once", "organization": "org"}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ask("POST", "/api/repos/create", body), range(8)))
+    assert sorted(answer.status for answer in answers) == [200] + [409] * 7
+    assert {answer.json.get("error") for answer in answers} == {None, "You already created this model repo"}

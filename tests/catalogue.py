@@ -87,7 +87,8 @@ class Page:
             text = text.replace(word, instead)
         text = re.sub(r"http://127\.0\.0\.1:[0-9]+", HUB, text)
         text = re.sub(r"hf_[A-Za-z0-9]{20,}", "hf_TOKEN", text)
-        text = re.sub(r"\b[0-9a-f]{40}\b|(?<=@)[0-9a-f]{7}\b|(?<=\()[0-9a-f]{7}(?=\))", "c0ffee1", text)
+        text = re.sub(r"@[0-9a-f]{7,40}\b", "@c0ffee1", text)
+        text = re.sub(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{7}(?:[0-9a-f]{33})?\b", "c0ffee1", text)
         return re.sub(r"[0-9,]+ are free", "N are free", text)
 
     def text(self):

@@ -14,9 +14,13 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from metta_hub.localhub import Server
 from support import DATA
+
+# Twenty-five times as many examples in properties/, whose tests are slow then.
+settings.register_profile("soak", max_examples=2_500, deadline=None)
 
 _SESSION: dict[str, object] = {}
 

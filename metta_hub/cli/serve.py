@@ -19,14 +19,14 @@ SPEC is a list of faults, with commas between:
   lost=RATE    do it, break off, no answer
   torn=RATE    do it, break off in the answer
   slow=RATE:S  wait S seconds first
-  quota=N/S    N requests in S seconds, headers
+  quota=N/S    N requests in S s, with headers
   burst=N      most faults in a row (2; 0: any)
   seed=N       same seed, same faults (0)
 RATE is a probability; RATE@PART hits requests
-like "GET /org/nav/resolve/main/a" that hold PART.
+that hold PART, as "GET /org/nav/resolve/main/a".
 
 \b
-For example: 503=0.1,cut=0.05,quota=100/60,seed=7
+As in: 503=0.1,cut=0.05,quota=100/60,seed=7
 """
 
 

@@ -32,6 +32,9 @@ from metta_hub.errors import FormatError
 _MAX_DIMENSIONS = 64
 _MAX_NUMBER = (1 << 63) - 1
 
+#: Numbers that can be learned: torch makes no other tensor require gradients.
+_WITH_GRADIENTS = ("float", "bfloat", "complex")
+
 #: Deepest `_metadata`; torch's own is two levels.
 _MAX_METADATA_DEPTH = 8
 
@@ -164,9 +167,9 @@ class _Reader:
     # --- tensors ---
 
     def _tensor(self, name: str, record: Record) -> TensorInfo:
-        made_by = self._names.get(id(record.callable))
+        made_by, learns = self._names.get(id(record.callable)), False
         if made_by == PARAMETER:
-            record = self._inside_parameter(name, record)
+            record, learns = self._inside_parameter(name, record)
             made_by = self._names.get(id(record.callable))
         args = _arguments(made_by, record.args)
         if args is None or record.items or record.pairs or record.states:
@@ -176,13 +179,16 @@ class _Reader:
         if type(grad) is not bool or not (hooks is None or self._is_empty(hooks)):
             raise NotPlain(f"the tensor '{name}' has hooks")
         place, dtype = self._storage(name, storage, kind)
+        if (grad or learns) and not dtype.torch.startswith(_WITH_GRADIENTS):
+            raise NotPlain(f"the tensor '{name}' of {dtype.name} requires gradients, which torch refuses to load")
         info = _info(name, dtype, place, (offset, shape, stride), self._path)
         return info if marked is None else _marked(info, marked)
 
-    def _inside_parameter(self, name: str, record: Record) -> Record:
-        args = record.args
-        if type(args) is tuple and len(args) == 3 and type(args[0]) is Record and self._is_empty(args[2]):  # noqa: PLR2004 - tensor, requires_grad, hooks
-            return args[0]
+    def _inside_parameter(self, name: str, record: Record) -> tuple[Record, bool]:
+        """The tensor of a parameter, and whether it requires gradients."""
+        match record.args:
+            case (Record() as tensor, bool(learns), hooks) if self._is_empty(hooks):
+                return tensor, learns
         raise NotPlain(f"the parameter '{name}' is not one as torch saves it")
 
     def _is_empty(self, hooks: object) -> bool:
@@ -257,7 +263,7 @@ def _arguments(made_by: str | None, args: object) -> tuple[object, ...] | None:
         return None
     if made_by == TENSOR_V2 and len(args) in {6, 7}:
         return (*args[:6], None, args[6] if args[6:] else None)
-    if made_by == TENSOR_V3 and len(args) in {7, 8}:
+    if made_by == TENSOR_V3 and len(args) in {7, 8} and args[6] is not None:  # torch would take its default dtype
         return (*args, None)[:8]
     if made_by == TENSOR and len(args) == 4:  # noqa: PLR2004 - storage, offset, shape, stride
         return (*args, False, None, None, None)

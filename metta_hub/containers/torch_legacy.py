@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple, TypeGuard
 
 from metta_hub.checkpoint import Findings, Storage, Weights
 from metta_hub.containers import pickles, state_pickle, torch_table
+from metta_hub.containers.dtypes import BY_NAME
 from metta_hub.containers.pickles import Pickled
 from metta_hub.containers.plain import NotPlain, judge_globals
 from metta_hub.containers.state_pickle import StateDict
@@ -61,6 +62,18 @@ class TorchLegacy(TorchFile):
     """A stream of before 1.6 that was looked at. `pickle` is the fourth of its pickles: the saved object."""
 
     container: ClassVar[str] = CONTAINER
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As of any file of torch, and that torch does not read what it writes: storages without a dtype."""
+        tensors = self.table.tensors if self.table is not None else ()
+        new = sorted({tensor.dtype for tensor in tensors if not BY_NAME[tensor.dtype].storage})
+        if not new:
+            return super().warnings
+        unread = (
+            f"torch.load reads no {', '.join(new)} from this old format; 'metta-hub pull --rebuild' writes another."
+        )
+        return (*super().warnings, unread)
 
 
 def look(path: Path) -> TorchLegacy:

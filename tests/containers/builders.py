@@ -50,8 +50,13 @@ def filled(shape, dtype="float32", seed=0):
 
 
 def raw(tensor):
-    """The values of a tensor in row-major order."""
-    flat = tensor.detach().reshape(-1).clone(memory_format=torch.contiguous_format)
+    """The values of a tensor in row-major order; torch makes 1 of any other truth when it copies one."""
+    tensor = tensor.detach()
+    flat = (
+        (tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor)
+        .reshape(-1)
+        .clone(memory_format=torch.contiguous_format)
+    )
     flat = flat.as_strided((flat.numel(),), (1,))
     return bytes(flat.view(torch.uint8).tolist()) if flat.numel() else b""
 
@@ -213,6 +218,10 @@ def pickled(value, protocol=2):
     return out.getvalue()
 
 
+MAGIC = 0x1950A86A20F9469CFC6C
+MACHINE = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+
+
 def torch_entries(data_pkl, storages, root="archive", **members):
     """The members of a PyTorch zip."""
     entries = [Entry(f"{root}/data.pkl", data_pkl)]
@@ -228,3 +237,15 @@ def torch_file(path, value, storages, protocol=2, **members):
     """A PyTorch zip that holds any pickle over any storages."""
     path.write_bytes(build_zip(torch_entries(pickled(value, protocol), storages, **members)))
     return path
+
+
+def legacy_stream(value, storages, *, keys=None, counts=None, magic=MAGIC, protocol=1001, machine=MACHINE, after=b""):
+    """A stream of before 1.6 of any object over any storages; of four-byte elements when no `counts` are given."""
+    out = io.BytesIO()
+    for part in (magic, protocol, machine):
+        out.write(pickled(part))
+    out.write(value if isinstance(value, bytes) else pickled(value))
+    out.write(pickled(list(storages) if keys is None else keys))
+    for key, content in storages.items():
+        out.write(struct.pack("<q", len(content) // 4 if counts is None else counts[key]) + content)
+    return out.getvalue() + after

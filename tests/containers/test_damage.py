@@ -1,6 +1,5 @@
 """Damage of every kind to a small file: it is refused, or what comes out is provably the same. And real files."""
 
-import time
 from collections import OrderedDict
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from containers.builders import filled, raw, saved
 from metta_hub import containers
 from metta_hub.containers import copying, recipe, safetensors, torch_zip
-from metta_hub.errors import FormatError, SourceChangedError
+from metta_hub.errors import FormatError
 from support import pairs
 
 STATE = OrderedDict(a=filled((3, 2)), t=filled((2, 4), "bfloat16").t(), b=filled((5,), "bool"), none=torch.zeros(0))
@@ -66,26 +65,6 @@ def test_bytes_put_in_anywhere(small, tmp_path):
     for at in range(0, len(small) + 1, 3):
         with pytest.raises(FormatError):
             mirrored(small[:at] + b"X" + small[at:], tmp_path)
-
-
-@given(data=st.data())
-@settings(max_examples=300, deadline=None)
-def test_mutations_are_refused_quickly_or_read(small, tmp_path_factory, data):
-    content = bytearray(small)
-    for _ in range(data.draw(st.integers(1, 8))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        length = data.draw(st.sampled_from([1, 1, 1, 2, 4, 8]))
-        content[at : at + length] = data.draw(st.sampled_from([b"\0", b"\xff", b"\x7f", b"\1"])) * length
-    path = tmp_path_factory.mktemp("mutated") / "m.pt"
-    path.write_bytes(content)
-    start = time.perf_counter()
-    try:
-        found = torch_zip.look(path)
-        if found.findings.plain:
-            safetensors.write(found.weights, path.with_suffix(".safetensors"))
-    except (FormatError, SourceChangedError):
-        pass
-    assert time.perf_counter() - start < 2
 
 
 @given(data=st.binary(max_size=300))

@@ -7,8 +7,6 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from containers.builders import (
     Stored,
@@ -97,17 +95,6 @@ def test_it_has_no_recipe_and_is_no_mirror(tmp_path):
     small = recipe.make(torch_zip.read(stored), copying.digest(stored))
     with pytest.raises(FormatError, match="needs more of the tensor 'x'"):
         recipe.restore(small, found.weights, tmp_path / "out.pt")
-
-
-@given(st.data())
-@settings(max_examples=20, deadline=None)
-def test_any_state_dict(tmp_path_factory, data):
-    folder = tmp_path_factory.mktemp("deflated")
-    state = OrderedDict()
-    for index in range(data.draw(st.integers(0, 5))):
-        tensor = filled(data.draw(st.lists(st.integers(0, 9), max_size=3)), "bfloat16", seed=index)
-        state[f"{index}"] = tensor.permute(data.draw(st.permutations(range(tensor.dim()))))
-    assert_same(state, torch_zip.read(deflated(state, folder)).weights, copying.read_tensor)
 
 
 @pytest.mark.parametrize(

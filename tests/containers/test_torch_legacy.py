@@ -1,18 +1,27 @@
 """PyTorch's stream of before 1.6: what torch loads from it is what we read, and every lie in one is refused."""
 
-import io
 import struct
 from collections import OrderedDict
 
 import pytest
 import torch
 
-from containers.builders import DTYPES, Call, Stored, Tensor, assert_same, filled, pickled, raw, saved
+from containers.builders import (
+    DTYPES,
+    MACHINE,
+    Call,
+    Stored,
+    Tensor,
+    assert_same,
+    filled,
+    legacy_stream,
+    pickled,
+    raw,
+    saved,
+)
 from metta_hub.containers import copying, object_opcodes, pickles, torch_file, torch_legacy
 from metta_hub.errors import FormatError, NotPlainError
 
-MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-MACHINE = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
 FOUR = struct.pack("<4f", 1, 2, 3, 4)
 
 
@@ -23,20 +32,8 @@ class Old(Stored):
         self.pid = ("storage", class_, key, device, count, view)
 
 
-def stream(value, storages, *, keys=None, counts=None, magic=MAGIC, protocol=PROTOCOL, machine=MACHINE, after=b""):
-    """A stream of any object over any storages of four-byte elements."""
-    out = io.BytesIO()
-    for part in (magic, protocol, machine):
-        out.write(pickled(part))
-    out.write(value if isinstance(value, bytes) else pickled(value))
-    out.write(pickled(list(storages) if keys is None else keys))
-    for key, content in storages.items():
-        out.write(struct.pack("<q", len(content) // 4 if counts is None else counts[key]) + content)
-    return out.getvalue() + after
-
-
 def legacy(path, *args, **options):
-    path.write_bytes(stream(*args, **options))
+    path.write_bytes(legacy_stream(*args, **options))
     return path
 
 
@@ -71,6 +68,17 @@ def test_a_module(tmp_path):
 def test_every_dtype(tmp_path, dtype):
     state = {"x": filled((2, 4), dtype), "none": filled((0, 4), dtype)}
     assert_same(state, plain(old(state, tmp_path / "m.pt")).weights, copying.read_tensor)
+
+
+def test_what_torch_writes_and_does_not_read_has_a_warning(tmp_path):
+    path = old({"x": filled((4,), "uint16"), "y": filled((4,), "float8_e5m2"), "z": filled((4,))}, tmp_path / "m.pt")
+    with pytest.raises(AttributeError, match="UntypedStorage"):
+        torch.load(path, weights_only=True)
+    (warning,) = plain(path).warnings
+    assert warning.startswith("torch.load reads no F8_E5M2, U16 from this old format")
+    path = old({"x": filled((4,), "uint16"), "epoch": 3}, tmp_path / "m.pt")
+    not_plain(path, "its entry 'epoch' is a number")
+    assert torch_file.look(path).warnings == ()
 
 
 @pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])

@@ -32,6 +32,8 @@ from metta_hub.containers.plain import PLAIN_GLOBALS
 from metta_hub.errors import ChecksumError, FormatError, NotPlainError
 
 FOUR = struct.pack("<4f", 1, 2, 3, 4)
+V3 = torch._utils._rebuild_tensor_v3
+INTEGERS = Stored(4, class_=torch.IntStorage)
 
 
 def plain(path):
@@ -306,10 +308,18 @@ def test_the_dict_itself(tmp_path, make, says):
         (Tensor(Stored(4, class_=torch.storage.UntypedStorage)), "a dtype that safetensors has no place for"),
         (Tensor(Stored(4, class_=OrderedDict)), "a dtype that safetensors has no place for"),
         (Call(torch._utils._rebuild_tensor, Stored(4), 0, (2, 2), (2, 1)), ""),
+        (Tensor(Stored(4), 0, (2, 2), (2, 1), None, function=V3), "not a tensor as torch saves one"),
         (Call(OrderedDict), "not a tensor as torch saves one"),
         (Call(torch._utils._rebuild_parameter, Tensor(Stored(4)), True, OrderedDict()), ""),
         (Call(torch._utils._rebuild_parameter, Tensor(Stored(4)), True, OrderedDict(a=1)), "not one as torch saves it"),
         (Call(torch._utils._rebuild_parameter, 1, True, OrderedDict()), "not one as torch saves it"),
+        (Call(torch._utils._rebuild_parameter, Tensor(Stored(4)), 1, OrderedDict()), "not one as torch saves it"),
+        (
+            Call(torch._utils._rebuild_parameter, Tensor(INTEGERS), True, OrderedDict()),
+            "requires gradients, which torch",
+        ),
+        (Call(torch._utils._rebuild_parameter, Tensor(INTEGERS), False, OrderedDict()), ""),
+        (Tensor(INTEGERS, grad=True), "of I32 requires gradients, which torch refuses to load"),
     ],
 )
 def test_tensors_that_are_not_as_torch_saves_them(tmp_path, tensor, says):

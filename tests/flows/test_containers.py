@@ -9,7 +9,19 @@ import pytest
 import torch
 
 import metta_hub
-from containers.builders import Entry, Stored, Tensor, build_zip, by_safetensors, filled, packed, raw, torch_file
+from containers.builders import (
+    DTYPES,
+    Entry,
+    Stored,
+    Tensor,
+    build_zip,
+    by_safetensors,
+    filled,
+    legacy_stream,
+    packed,
+    raw,
+    torch_file,
+)
 from metta_hub.containers import copying
 
 
@@ -137,6 +149,48 @@ def test_marked_views_are_published_with_their_values(tmp_path, repo_id):
     assert values(rebuilt.pt) == resolved
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_every_dtype_is_published_and_comes_back(tmp_path, repo_id, other, old):
+    """Also float8 and the unsigned integers, over storages without a dtype; from the file, the recipe, the mirror."""
+    path = tmp_path / "dtypes.pt"
+    state = {dtype: filled((40, 20), dtype) for dtype in DTYPES}
+    torch.save(state, path, _use_new_zipfile_serialization=not old)
+    metta_hub.push(path, repo_id)
+    assert {tensor.name: tensor.bytes for tensor in metta_hub.inspect(repo_id).tensors} == {
+        name: tensor.numel() * tensor.element_size() for name, tensor in state.items()
+    }
+    assert metta_hub.pull(repo_id, tmp_path / "file").pt.read_bytes() == path.read_bytes()
+    metta_hub.push(other, repo_id)
+    assert metta_hub.pull(f"{repo_id}:dtypes", tmp_path / "recipe").pt.read_bytes() == path.read_bytes()
+    rebuilt = metta_hub.pull(f"{repo_id}:dtypes", tmp_path / "mirror", rebuild=True)
+    assert values(rebuilt.pt) == {name: raw(tensor) for name, tensor in state.items()}
+    assert metta_hub.verify(repo_id).ok
+
+
+def test_a_file_without_checksums_is_published_and_comes_back(tmp_path, repo_id, state, other):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, tmp_path / "model.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    metta_hub.push(tmp_path / "model.pt", repo_id)
+    metta_hub.push(other, repo_id)
+    assert metta_hub.verify(repo_id).ok
+    assert (
+        metta_hub.pull(f"{repo_id}:model", tmp_path / "pulled").pt.read_bytes() == (tmp_path / "model.pt").read_bytes()
+    )
+
+
+def test_a_legacy_file_of_a_gpu_is_published_with_a_warning(tmp_path, repo_id):
+    storage = Stored(4, device="cuda:1")
+    storage.pid = (*storage.pid, None)
+    path = written(tmp_path / "old.pt", legacy_stream({"x": Tensor(storage)}, {"0": bytes(range(16))}))
+    pushed = metta_hub.push(path, repo_id)
+    assert any("cuda:1" in warning and "--rebuild" in warning for warning in pushed.warnings)
+    rebuilt = metta_hub.pull(repo_id, tmp_path / "rebuilt", rebuild=True)
+    assert {name: raw(tensor) for name, tensor in torch.load(rebuilt.pt, weights_only=True).items()} == values(path)
+
+
 def tarred(path, names):
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for name in names:
@@ -149,10 +203,29 @@ def scripted(path):
     return path
 
 
-def cut(path):
-    torch.save({"x": filled((30,))}, path)
-    path.write_bytes(path.read_bytes()[:-100])
+def saved(value):
+    """Writes it with torch, as it is saved today."""
+    return lambda path: (torch.save(value(), path), path)[1]
+
+
+def cut(make):
+    """Leaves out the end."""
+
+    def write(path):
+        made = make(path)
+        made.write_bytes(made.read_bytes()[:-100])
+        return made
+
+    return write
+
+
+def legacy(path):
+    torch.save({"x": filled((30,))}, path, _use_new_zipfile_serialization=False)
     return path
+
+
+def big_endian(path):
+    return torch_file(path, {"x": Tensor(Stored(4))}, {"0": bytes(16)}, byteorder=b"big")
 
 
 def written(path, content):
@@ -170,7 +243,22 @@ def written(path, content):
         ),
         (lambda path: tarred(path, ["README"]), "a tar archive, and not a checkpoint"),
         (scripted, "it is TorchScript, a program that torch.jit.save wrote"),
-        (cut, "the file is cut short"),
+        (cut(saved(lambda: {"x": filled((30,))})), "the file is cut short"),
+        (cut(legacy), "the file is cut short: it has 20 of 120 bytes of the storage"),
+        (
+            cut(lambda path: by_safetensors({"x": filled((30,))}, path)),
+            "the file is incomplete: it has 20 of 120 bytes",
+        ),
+        (big_endian, "it was written on a big-endian machine"),
+        (
+            saved(lambda: {"x": torch.zeros(2, dtype=torch.complex128)}),
+            "it holds complex128 tensors, which safetensors",
+        ),
+        (saved(lambda: {"x": torch.eye(2).to_sparse()}), "it holds sparse tensors, which safetensors"),
+        (
+            saved(lambda: {"x": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)}),
+            "it holds quantized tensors",
+        ),
         (lambda path: written(path, pickle.dumps({"a": 1})), "a pickle that torch.save did not write"),
         (lambda path: written(path, b""), "the file is empty"),
         (lambda path: written(path, b"weights"), "not a checkpoint that metta-hub reads"),

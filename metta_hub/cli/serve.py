@@ -23,7 +23,7 @@ SPEC is a list of faults, with commas between:
   burst=N      most faults in a row (2; 0: any)
   seed=N       same seed, same faults (0)
 RATE is a probability; RATE@PART hits requests
-that hold PART, as "GET /org/nav/resolve/main/a".
+that hold PART: "GET /org/nav/resolve/main/a".
 
 \b
 As in: 503=0.1,cut=0.05,quota=100/60,seed=7

@@ -1,7 +1,6 @@
 """read(write(x)) == x for both containers, whatever the state dict; the same weights in any order, the same bytes."""
 
 import random
-from dataclasses import replace
 
 import torch
 from hypothesis import given
@@ -39,7 +38,7 @@ def assert_is(weights, loaded):
 def relabelled(weights, order):
     """The same tensors in another order, over storages of other names."""
     names = {key: f"storage {index}" for index, key in enumerate(reversed(list(weights.storages)))}
-    tensors = [replace(tensor, storage=names[tensor.storage]) for tensor in weights.tensors]
+    tensors = [tensor._replace(storage=names[tensor.storage]) for tensor in weights.tensors]
     order.shuffle(tensors)
     return Weights(tuple(tensors), {names[key]: storage for key, storage in weights.storages.items()})
 
@@ -60,8 +59,8 @@ def test_a_zip_that_is_written_is_read_as_it_was(folder, data):
     loaded, again = load(folder / "out.pt"), torch_zip.read(folder / "out.pt")
     assert_is(again.weights, loaded)
     assert [described(*item) for item in loaded.items()] == [described(*item) for item in load(path).items()]
-    assert [replace(info, storage="") for info in again.weights.tensors] == [
-        replace(info, storage="") for info in weights.tensors
+    assert [info._replace(storage="") for info in again.weights.tensors] == [
+        info._replace(storage="") for info in weights.tensors
     ]
     assert again.weights.tied == weights.tied
     torch_zip.check_sums(folder / "out.pt")

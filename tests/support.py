@@ -5,7 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 DATA = Path(__file__).parent / "data"
 #: The folder that CI and developers have beside the project; users don't.
@@ -58,9 +61,12 @@ def finish(process):
     return process.returncode, out, err
 
 
-def use_endpoint(patch, endpoint):
+@contextmanager
+def endpoint_at(endpoint):
     """Have the official client in this process talk to another address: it has built its own from HF_ENDPOINT."""
     from huggingface_hub import constants
 
-    patch.setattr(constants, "ENDPOINT", endpoint)
-    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", endpoint)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+        yield

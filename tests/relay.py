@@ -4,8 +4,9 @@ import http.client
 import http.server
 import re
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from socket import SHUT_RDWR
 from threading import Lock, Thread
 from urllib.parse import urlsplit
 
@@ -39,7 +40,7 @@ def relay(endpoint: str, act: Act = lambda request, moment: None):
     server = _Server(("127.0.0.1", 0), _Handler)
     server.act, server.upstream = act, endpoint
     server.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    server.count, server.lock = 0, Lock()
+    server.count, server.lock, server.connections = 0, Lock(), []
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -48,12 +49,19 @@ def relay(endpoint: str, act: Act = lambda request, moment: None):
         server.shutdown()
         server.server_close()
         thread.join()
+        for connection in server.connections:  # a client keeps them for later
+            with suppress(OSError):
+                connection.shutdown(SHUT_RDWR)
 
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
+
+    def process_request(self, request, client_address):
+        self.connections.append(request)
+        super().process_request(request, client_address)
 
     def handle_error(self, request, client_address):
         """A client that was killed, or whose connection was cut, is no news."""

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 from packaging.version import Version
 
 DATA = Path(__file__).parent / "data"
@@ -64,9 +66,12 @@ def finish(process):
     return process.returncode, out, err
 
 
-def use_endpoint(patch, endpoint):
+@contextmanager
+def endpoint_at(endpoint):
     """Have the official client in this process talk to another address: it has built its own from HF_ENDPOINT."""
     from huggingface_hub import constants
 
-    patch.setattr(constants, "ENDPOINT", endpoint)
-    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "ENDPOINT", endpoint)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+        yield

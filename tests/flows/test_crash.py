@@ -23,7 +23,7 @@ import metta_hub
 from metta_hub import errors
 from metta_hub.containers import safetensors, torch_zip
 from relay import ANSWERED, ASKED, TOLD, relay
-from support import DATA, finish, killed_at_change, start, use_endpoint
+from support import DATA, endpoint_at, finish, killed_at_change, start
 
 OLD = DATA / "run" / "model_000020.pt"
 PT = DATA / "run" / "model_000140.pt"
@@ -420,7 +420,7 @@ def answer_of(process) -> tuple[int, dict]:
     return code, json.loads(out)
 
 
-def test_the_hub_killed_around_a_commit(serving, tmp_path, monkeypatch):
+def test_the_hub_killed_around_a_commit(serving, tmp_path):
     moments = []
 
     def act(request, now):
@@ -432,8 +432,7 @@ def test_the_hub_killed_around_a_commit(serving, tmp_path, monkeypatch):
     def push(path):
         return metta_hub.push(path, "org/nav", token=serving.token, cache_dir=tmp_path / "cache")
 
-    with relay(serving.endpoint, act) as endpoint:
-        use_endpoint(monkeypatch, endpoint)
+    with relay(serving.endpoint, act) as endpoint, endpoint_at(endpoint):
         for path, pattern, moment, said, published in [
             (OLD, "POST /api/repos/create", ASKED, "nothing was published", False),
             (PT, COMMIT, ASKED, "whether it was published is not known", False),
@@ -483,9 +482,7 @@ def test_the_hub_killed_at_random_while_a_push_commits(serving, tmp_path, large)
     )
 
 
-def test_a_connection_that_breaks_while_sending_is_made_again_and_no_signed_link_is_shown(
-    repo_id, hub, caplog, monkeypatch
-):
+def test_a_connection_that_breaks_while_sending_is_made_again_and_no_signed_link_is_shown(repo_id, hub, caplog):
     cut = []
 
     def act(request, now):
@@ -493,8 +490,7 @@ def test_a_connection_that_breaks_while_sending_is_made_again_and_no_signed_link
             cut.append(request.path)
             raise CutError
 
-    with relay(hub.endpoint, act) as endpoint:
-        use_endpoint(monkeypatch, endpoint)
+    with relay(hub.endpoint, act) as endpoint, endpoint_at(endpoint):
         assert metta_hub.push(PT, repo_id).changed
     assert "signature=" in cut[0]
     assert "thrown while requesting PUT" in caplog.text

@@ -13,7 +13,7 @@ import pytest
 import metta_hub
 from metta_hub import errors
 from relay import ASKED, relay
-from support import DATA, finish, start, use_endpoint
+from support import DATA, endpoint_at, finish, start
 
 FIRST = DATA / "run" / "model_000020.pt"
 PT = DATA / "run" / "model_000140.pt"
@@ -38,7 +38,7 @@ def small(folder, number):
 
 
 @pytest.fixture
-def meanwhile(hub, monkeypatch):
+def meanwhile(hub):
     """A Hub on which, just before the first request of a kind arrives, something else is done."""
 
     @contextmanager
@@ -49,8 +49,7 @@ def meanwhile(hub, monkeypatch):
             if moment == ASKED and request.is_(pattern) and todo:
                 todo.pop()()
 
-        with relay(hub.endpoint, act) as endpoint, monkeypatch.context() as patch:
-            use_endpoint(patch, endpoint)
+        with relay(hub.endpoint, act) as endpoint, endpoint_at(endpoint):
             yield
         assert not todo
 
@@ -148,10 +147,9 @@ def test_when_others_are_always_faster_the_push_ends_and_says_so(repo_id, hub, t
             metta_hub.push(small(tmp_path, next(numbers)), repo_id)
             busy.clear()
 
-    with relay(hub.endpoint, act) as endpoint:
-        use_endpoint(monkeypatch, endpoint)
-        with pytest.raises(errors.ParentMovedError) as caught:
-            metta_hub.push(PT, repo_id)
+    refused = pytest.raises(errors.ParentMovedError)
+    with relay(hub.endpoint, act) as endpoint, endpoint_at(endpoint), refused as caught:
+        metta_hub.push(PT, repo_id)
     assert str(caught.value) == f"Others published to {repo_id} before each of 3 tries; nothing was published."
     assert "run the same command again" in caught.value.hint
     assert checkpoints_in(repo_id) == {"model_0000", "model_0001", "model_0002"}

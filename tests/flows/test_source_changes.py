@@ -12,7 +12,7 @@ import metta_hub
 import tampering
 from metta_hub import errors
 from relay import ANSWERED, ASKED, relay
-from support import DATA, finish, start, use_endpoint
+from support import DATA, endpoint_at, finish, start
 
 PT = DATA / "run" / "model_000140.pt"
 OTHER = DATA / "run" / "model_000202.pt"
@@ -51,17 +51,16 @@ def test_written_to_at_any_time_of_being_opened(repo_id, api, tmp_path):
     [("POST .*/objects/batch", ANSWERED), ("PUT /api/lfs/", ASKED), ("POST /api/lfs/.*/verify", ANSWERED)],
     ids=["before it is sent", "while it is sent", "when it was sent"],
 )
-def test_written_to_around_the_upload(repo_id, hub, api, tmp_path, monkeypatch, action, pattern, moment):
+def test_written_to_around_the_upload(repo_id, hub, api, tmp_path, action, pattern, moment):
     source, todo = tampering.fresh(PT, tmp_path / "run"), [tampering.ACTIONS[action]]
 
     def act(request, now):
         if now == moment and request.is_(pattern) and todo:
             todo.pop()(source, OTHER)
 
-    with relay(hub.endpoint, act) as endpoint:
-        use_endpoint(monkeypatch, endpoint)
-        with pytest.raises(errors.SourceChangedError, match="while it was being published; nothing was published"):
-            metta_hub.push(source, repo_id)
+    stopped = pytest.raises(errors.SourceChangedError, match="while it was being published; nothing was published")
+    with relay(hub.endpoint, act) as endpoint, endpoint_at(endpoint), stopped:
+        metta_hub.push(source, repo_id)
     assert not todo
     assert api.list_repo_files(repo_id) == [".gitattributes"]
 

@@ -1,5 +1,6 @@
 """What lies on disk: nothing by halves, and nothing that nobody needs."""
 
+import gc
 import hashlib
 import http.client
 import io
@@ -8,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from localhub.helpers import HEADER, SERVE, file_line, fsck, left_unfinished, ndjson, objects, running, unfinished
 from metta_hub.localhub import LocalHub, Server
+from metta_hub.localhub.scratch import Scratch
 
 
 def git_folder(server: Server, repo: str) -> Path:
@@ -253,3 +256,22 @@ def test_a_repository_that_git_has_packed_is_the_same(api: HfApi, server: Server
     assert [item.title for item in api.list_repo_commits(repo)][-1] == "initial commit"
     assert Path(api.hf_hub_download(repo, "a/0", cache_dir=tmp_path)).read_bytes() == b"new"
     assert not [line for line in fsck(git_folder(server, repo)) if not line.startswith("unreachable tag")]
+
+
+def test_many_that_start_at_once_each_have_a_folder_of_their_own(tmp_path: Path):
+    """None takes another's new folder for a dead one's."""
+    for path in (tmp_path / "dead-1", tmp_path / "dead-2" / "deep"):
+        path.mkdir(parents=True)
+    (tmp_path / "dead-file").touch()
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda _: Scratch(tmp_path), range(200)))
+    folders = {scratch.folder for scratch in made}
+    assert len(folders) == 200
+    assert set(tmp_path.iterdir()) == folders
+    for scratch in made:
+        scratch.write(scratch.folder / "x", b"x")
+    Scratch(tmp_path)
+    assert all((folder / "x").read_bytes() == b"x" for folder in folders)
+    del made, scratch
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,8 @@
     ├── TooLargeError            413
     ├── RangeError               416
     ├── ForeignHostError         421
-    └── UnprocessableError       422
+    ├── UnprocessableError       422
+    └── NoSpaceError             507
 
 The official client decides by `X-Error-Code` which exception to raise, so the codes are the Hub's own words.
 """
@@ -138,3 +139,9 @@ class UnprocessableError(RefusalError):
     """Well-formed, but no path, name or content that can be stored."""
 
     default_status = 422
+
+
+class NoSpaceError(RefusalError):
+    """The disk that this Hub lies on is full."""
+
+    default_status = 507

@@ -1,12 +1,14 @@
 """The pages that a browser sees: what is in this Hub, in plain HTML without scripts."""
 
 from html import escape
+from typing import Any
 from urllib.parse import quote
 
 from dulwich.objects import Commit
 from starlette.responses import HTMLResponse, Response
 
 from metta_hub.localhub.calls import Call, in_url
+from metta_hub.localhub.discussions import Discussions
 from metta_hub.localhub.gitrepo import MAIN
 from metta_hub.localhub.history import author_name, commit_date, log, title_and_message
 from metta_hub.localhub.listing import describe_entry
@@ -44,6 +46,30 @@ def repo_page(call: Call) -> Response:
     )
 
 
+def discussion_page(call: Call) -> Response:
+    """One discussion or pull request: that is where the address leads that a client gets for a new one."""
+    repo = call.repo()
+    item = Discussions(repo).get(call.params["num"])
+    said = "".join(
+        f"<li><b>{escape(made['author']['name'])}</b>, {made['createdAt']}<pre>{escape(_words(made))}</pre></li>"
+        for made in item["events"]
+    )
+    kind = "Pull request" if item["isPullRequest"] else "Discussion"
+    back = f"<a href='/{quote(repo.id)}'>{escape(repo.id)}</a>"
+    return _page(f"{item['title']} #{item['num']}", f"<p>{kind}, {item['status']}</p><ol>{said}</ol>{back}")
+
+
+def _words(made: dict[str, Any]) -> str:
+    data = made["data"]
+    match made["type"]:
+        case "comment":
+            return str(data["latest"]["raw"])
+        case "title-change":
+            return f"{data['from']} → {data['to']}"
+        case _:
+            return str(data["status"])
+
+
 def _commit(repo_id: str, commit: Commit) -> str:
     sha = commit.id.decode()
     link = f"/{quote(repo_id)}/commit/{in_url(sha)}"
@@ -61,4 +87,6 @@ ROUTES = (
     Route("GET", "/", home),
     Route("GET", "/{ns}/{name}", repo_page),
     Route("GET", "/{ns}/{name}/commit/{rev}", repo_page),
+    Route("GET", "/{ns}/{name}/tree/{rev}", repo_page),
+    Route("GET", "/{ns}/{name}/discussions/{num}", discussion_page),
 )

@@ -1,14 +1,13 @@
 """Making a commit visible: the one place where branches and pull requests move by an HTTP commit."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
 from metta_hub.localhub.accounts import Caller
 from metta_hub.localhub.changes import Changes
-from metta_hub.localhub.discussions import Discussions, event
+from metta_hub.localhub.discussions import Discussions
 from metta_hub.localhub.errors import NotAllowedError, RefusalError, RevisionNotFoundError
 from metta_hub.localhub.gitrepo import HEADS, PULLS, GitRepo
 from metta_hub.localhub.gitwriter import GitWriter, encoded, person
@@ -63,9 +62,8 @@ def commit_to(repo: Repo, git: GitWriter, reference: Ref, changes: Changes, auth
         RefusalError: the changes do not fit; nothing is changed.
     """
     with repo.lock():
-        number = reference.decode().removeprefix(PULLS)
-        discussions = Discussions(repo)
-        proposal = discussions.open_pull_request(number) if number != reference.decode() else None
+        if reference.startswith(PULLS.encode()):
+            Discussions(repo).open_pull_request(reference.decode().removeprefix(PULLS))
         head = _head(git, reference)
         if _is_sent_again(git, head, changes, author):
             return Published(head.decode())
@@ -75,9 +73,6 @@ def commit_to(repo: Repo, git: GitWriter, reference: Ref, changes: Changes, auth
             return Published(head.decode())
         sha = git.write_commit(tree, [head], author=author, message=changes.message)
         git.move_reference(reference, head, sha)
-        if proposal:
-            proposal["events"].append(_commit_event(author, changes, sha))
-            discussions.save(proposal)
     return Published(sha.decode())
 
 
@@ -100,7 +95,6 @@ def propose(repo: Repo, git: GitWriter, base: Ref, changes: Changes, author: str
         proposal = Discussions(repo).draft(
             title=title, description=description, author=author, base=base.decode(), status="open"
         )
-        proposal["events"].append(_commit_event(author, changes, sha))
         open_pull_request(repo, git, proposal, sha)
     return Published(sha.decode(), proposal["num"])
 
@@ -128,7 +122,3 @@ def _is_sent_again(git: GitWriter, head: ObjectID, changes: Changes, author: str
         return bool(changes.apply(git, commit.parents[0]) == commit.tree)
     except RefusalError:
         return False
-
-
-def _commit_event(author: str, changes: Changes, sha: ObjectID) -> dict[str, Any]:
-    return event("commit", author, {"subject": changes.message.partition("\n")[0], "oid": sha.decode()})

@@ -61,13 +61,15 @@ def receive(repo: Repo, git: GitWriter, body: IO[bytes], limits: Limits) -> list
             check_sizes(body, limits.git_object)
             git.incoming.put_pack(body.read)
         except Exception as error:  # noqa: BLE001 - a damaged pack makes dulwich raise almost anything
-            reason = str(error) if isinstance(error, RefusalError) else type(error).__name__
+            reason = _said(error)
             return [f"unpack {reason}".encode(), *(b"ng %s unpacker error" % command.name for command in commands)]
     # Looking through what came may take a while, and needs no lock: nobody else sees it yet.
     refusals = {command.name: _why_not(partial(_check_content, repo, git, command, limits)) for command in commands}
     with repo.lock():
         for command in commands:
             refusals[command.name] = refusals[command.name] or _why_not(partial(_check_move, repo, git, command))
+        for name in _clashing(git, commands):
+            refusals[name] = refusals[name] or "another name is in the way"
         if atomic and any(refusals.values()):
             refusals = {name: reason or "atomic push failed" for name, reason in refusals.items()}
         report = [b"unpack ok"]
@@ -78,6 +80,25 @@ def receive(repo: Repo, git: GitWriter, body: IO[bytes], limits: Limits) -> list
             else:
                 report.append(b"ok " + command.name)
     return report
+
+
+def _said(error: Exception) -> str:
+    match error:
+        case RefusalError():
+            return str(error)
+        case OSError(strerror=str(reason)):
+            return reason
+        case _:
+            return type(error).__name__
+
+
+def _clashing(git: GitRepo, commands: list[Command]) -> set[Ref]:
+    """New names of which one would be a folder of another: `a` beside `a/b`."""
+    made = {command.name for command in commands if command.new != ZERO}
+    gone = {command.name for command in commands if command.new == ZERO}
+    names = (git.raw.get_refs().keys() - gone) | made
+    folders = {Ref(name[:end]) for name in names for end in range(len(name)) if name[end : end + 1] == b"/"}
+    return {name for name in made if name in folders or any(name.startswith(other + b"/") for other in names)}
 
 
 def _read_commands(protocol: Protocol) -> tuple[list[Command], bool]:

@@ -1,6 +1,6 @@
 """Discussions and pull requests over HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dulwich.objects import ObjectID
@@ -12,6 +12,7 @@ from metta_hub.localhub.calls import Call, text_of
 from metta_hub.localhub.discussions import OPEN_STATES, Discussions, comment, event
 from metta_hub.localhub.errors import BadRequestError, NotAllowedError, NotServedError, TakenError
 from metta_hub.localhub.gitrepo import MAIN, PULLS, GitRepo
+from metta_hub.localhub.history import author_name, commit_date, title_and_message
 from metta_hub.localhub.merging import compare, diff_text, merged_tree
 from metta_hub.localhub.pulls import open_pull_request
 from metta_hub.localhub.repo import Repo
@@ -77,12 +78,27 @@ def details(call: Call) -> Response:
         with repo.git() as git:
             head, branch = git.reference(f"{PULLS}{item['num']}"), _compared_with(git, item)
             if head and branch:
+                described["events"] = sorted(
+                    [*item["events"], *_commit_events(git, branch, head)], key=lambda made: str(made["createdAt"])
+                )
                 comparison = compare(git, branch, head)
                 if item["status"] in OPEN_STATES:
                     described["filesWithConflicts"] = comparison.conflicts
                 if call.flag("diff"):
                     described["diff"] = diff_text(git, comparison.base, head)
     return Json(described)
+
+
+def _commit_events(git: GitRepo, branch: ObjectID, head: ObjectID) -> Iterator[dict[str, Any]]:
+    """The commits of a pull request, however they came, as events."""
+    for commit in reversed(list(git.commits([head], without=[branch]))):
+        yield {
+            "id": commit.id.decode(),
+            "type": "commit",
+            "createdAt": commit_date(commit),
+            "author": {"name": author_name(commit)},
+            "data": {"subject": title_and_message(commit)[0], "oid": commit.id.decode()},
+        }
 
 
 def _compared_with(git: GitRepo, item: dict[str, Any]) -> ObjectID | None:

@@ -41,7 +41,7 @@ def model_info(call: Call) -> Response:
 def list_models(call: Call) -> Response:
     """The repos that the caller may see and that fit the query, page by page."""
     found = []
-    for repo in call.hub.repos():
+    for repo in () if any(call.query(name) for name in _NOTHING_FITS) else call.hub.repos():
         if not repo.can_read(call.caller) or not _fits_id(call, repo.id):
             continue
         try:
@@ -71,8 +71,7 @@ def _fits(call: Call, described: dict[str, Any]) -> bool:
     wanted = {tag for value in call.queries("filter") for tag in value.split(",")}
     gated = call.query("gated")
     return (
-        not any(call.query(name) for name in _NOTHING_FITS)
-        and wanted <= set(described["tags"])
+        wanted <= set(described["tags"])
         and call.query("pipeline_tag") in ("", described.get("pipeline_tag"))
         and (not gated or bool(described["gated"]) == call.flag("gated"))
     )

@@ -1,5 +1,6 @@
 """From a request to its handler and back: routing, loopback check, errors as the Hub words them."""
 
+import errno
 import json
 import logging
 import re
@@ -19,6 +20,7 @@ from metta_hub.localhub.calls import BASIC, Call, credentials
 from metta_hub.localhub.errors import (
     BadRequestError,
     ForeignHostError,
+    NoSpaceError,
     NotLoggedInError,
     NotServedError,
     RefusalError,
@@ -37,6 +39,7 @@ _AFTER_AN_ID = {
     "auth-check", "branch", "commit", "commits", "discussions", "paths-info", "preupload", "refs", "revision",
     "settings", "super-squash", "tag", "tree", "xet-read-token", "xet-write-token",
 }  # fmt: skip
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _THREADS = 200
 _PORT = re.compile(r":\d{1,5}$")
 
@@ -115,7 +118,9 @@ class Application:
             return refused(refusal)
         except ClientDisconnect:
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in _NO_SPACE:
+                return refused(NoSpaceError(f"This Hub has no room for that: {error.strerror}"))
             if self._is_gone(params):
                 return refused(RepoNotFoundError("Repository not found: it was deleted or moved meanwhile"))
             _LOGGER.exception("%s %s failed", request.method, request.url.path)

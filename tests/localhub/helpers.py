@@ -15,6 +15,16 @@ from huggingface_hub import HfApi
 
 from metta_hub.localhub import Chaos, Server
 
+#: A server in a process of its own: it prints endpoint and token, and goes on until it is told to stop.
+SERVE = """
+import sys
+from pathlib import Path
+from metta_hub.localhub import Server
+server = Server(Path(sys.argv[1])).start()
+print(server.endpoint, server.token, flush=True)
+server.serve_forever()
+print("bye", flush=True)
+"""
 #: What the repo `org/nav` of the fixture `root` holds.
 FILES = {"notes.txt": b"hello", "sub/data.json": b"{}", "model.bin": os.urandom(200_000)}
 
@@ -67,6 +77,19 @@ def fsck(git: Path) -> list[str]:
 
 
 @contextmanager
+def running(code: str, root: Path, environment: dict[str, str], *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Python code in a process of its own, with a store's folder as its argument; it is killed if it still runs."""
+    command = [sys.executable, *options, "-c", code, str(root)]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
 def misbehaving(root: Path, spec: str) -> Iterator[tuple[Server, HfApi]]:
     """A Hub that does what `spec` says, and a client of it."""
     with Server(root, chaos=Chaos.parse(spec)) as server:
@@ -88,7 +111,9 @@ class Serve:
         )  # fmt: skip
         text = ""
         while not text.endswith("}\n"):
-            text += self.process.stdout.readline()
+            line = self.process.stdout.readline()
+            assert line, self.process.communicate()[1]
+            text += line
         facts = json.loads(text)
         self.endpoint, self.token = facts["endpoint"], facts["token"]
         self.port = self.endpoint.rpartition(":")[2]

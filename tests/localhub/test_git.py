@@ -337,3 +337,27 @@ def test_what_was_offered_can_be_fetched_after_the_branch_moved_on(ask, api: HfA
     api.upload_file(path_or_fileobj=b"on and on", path_in_repo="a", repo_id=repo)
     assert fetch(head) == 200
     assert fetch("0" * 40) == 400
+
+
+def test_commits_that_were_pushed_to_a_pull_request_are_among_its_events(api: HfApi, git, clone: Path, repo: str):
+    api.create_pull_request(repo, title="by git")
+    for number in (1, 2):
+        (clone / "a").write_text(str(number))
+        git("add", ".", cwd=clone)
+        git("commit", "-q", "-m", f"work {number}\n\nand why", cwd=clone)
+    git("push", "-q", "origin", "main:refs/pr/1", cwd=clone)
+    events = [event for event in api.get_discussion_details(repo, 1).events if event.type == "commit"]
+    assert {(event.summary, event.author) for event in events} == {("work 1", "tester"), ("work 2", "tester")}
+    api.merge_pull_request(repo, 1)
+    kinds = [event.type for event in api.get_discussion_details(repo, 1).events]
+    assert sorted(kinds) == ["comment", "commit", "commit", "status-change"]
+
+
+def test_an_atomic_push_with_names_in_each_others_way_changes_nothing(api: HfApi, git, clone: Path, repo: str):
+    refused(git, clone, "--atomic", "main:refs/heads/fine", "main:refs/heads/x", "main:refs/heads/x/y")
+    assert [branch.name for branch in api.list_repo_refs(repo).branches] == ["main"]
+    git("push", "-q", "origin", "main:refs/heads/x", cwd=clone)
+    refused(git, clone, "--atomic", "main:refs/heads/fine", "main:refs/heads/x/y")
+    git("push", "-q", "--atomic", "origin", ":refs/heads/x", "main:refs/heads/fine", cwd=clone)
+    git("push", "-q", "origin", "main:refs/heads/x/y", cwd=clone)
+    assert [branch.name for branch in api.list_repo_refs(repo).branches] == ["fine", "main", "x/y"]

@@ -5,7 +5,7 @@ import logging
 import socket
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 
 from localhub.helpers import left_unfinished
 from metta_hub.localhub import Server
@@ -162,3 +162,20 @@ def test_pages_show_private_repos_to_their_readers_only(api: HfApi, ask, repo: s
     assert repo.encode() not in ask("GET", "/", token=None).body
     assert ask("GET", f"/{repo}", token=None).status == 401
     assert repo.encode() in ask("GET", "/").body
+
+
+def test_the_addresses_that_clients_are_given_are_pages(api: HfApi, other_user: HfApi, ask, repo: str):
+    done = other_user.create_commit(
+        repo, [CommitOperationAdd("a", b"a")], commit_message="<b>bold", commit_description="<i>why", create_pr=True
+    )
+    api.comment_discussion(repo, 1, "<script>no</script>")
+    api.rename_discussion(repo, 1, "<u>other")
+    api.change_discussion_status(repo, 1, "closed")
+    page = ask("GET", done.pr_url, token=None)
+    assert page.headers["Content-Type"].startswith("text/html")
+    for word in (b"&lt;u&gt;other #1", b"&lt;i&gt;why", b"&lt;script&gt;no", b"closed", b"other"):
+        assert word in page.body
+    assert not [tag for tag in (b"<script", b"<b>bold", b"<i>", b"<u>") if tag in page.body]
+    for address in (done.commit_url, f"/{repo}/tree/main", f"/{repo}/commit/{done.oid}"):
+        assert ask("GET", address, token=None).headers["Content-Type"].startswith("text/html")
+    assert ask("GET", f"/{repo}/discussions/7").status == 404

@@ -5,8 +5,6 @@ import json
 import multiprocessing
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
 
+from localhub.helpers import SERVE, running
 from metta_hub.errors import ConflictError, NotFoundError, UsageError
 from metta_hub.localhub import LocalHub, Server
 
@@ -94,23 +93,9 @@ def test_the_request_log_counts_bytes(api: HfApi, server: Server, repo: str, tmp
     assert gets == [("HEAD", 200, 0), ("GET", 200, 5000)]
 
 
-SERVE = """
-import sys
-from pathlib import Path
-from metta_hub.localhub import Server
-server = Server(Path(sys.argv[1])).start()
-print(server.endpoint, server.token, flush=True)
-server.serve_forever()
-print("bye", flush=True)
-"""
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_forever_returns_on_signals(environment, tmp_path: Path, number: int):
-    command = [sys.executable, "-W", "error", "-c", SERVE, str(tmp_path / "hub")]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with running(SERVE, tmp_path / "hub", environment, "-W", "error") as process:
         endpoint, token = process.stdout.readline().split()
         assert HfApi(endpoint=endpoint, token=token).whoami()["name"] == "me"
         process.send_signal(number)

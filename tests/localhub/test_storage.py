@@ -1,28 +1,24 @@
 """What lies on disk: nothing by halves, and nothing that nobody needs."""
 
+import gc
 import hashlib
 import http.client
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
-from localhub.helpers import HEADER, file_line, fsck, left_unfinished, ndjson, objects, unfinished
+from localhub.helpers import HEADER, SERVE, file_line, fsck, left_unfinished, ndjson, objects, running, unfinished
 from metta_hub.localhub import LocalHub, Server
-
-SERVE = """
-import sys
-from pathlib import Path
-from metta_hub.localhub import Server
-server = Server(Path(sys.argv[1])).start()
-print(server.endpoint, server.token, flush=True)
-server.serve_forever()
-"""
+from metta_hub.localhub.scratch import Scratch
 
 
 def git_folder(server: Server, repo: str) -> Path:
@@ -45,8 +41,7 @@ def wait_for(condition) -> None:
 
 def test_what_a_killed_server_had_begun_is_removed_at_the_next_start(environment, tmp_path: Path):
     root, data = tmp_path / "hub", os.urandom(3_000_000)
-    command = [sys.executable, "-c", SERVE, str(root)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with running(SERVE, root, environment) as process:
         endpoint, token = process.stdout.readline().split()
         HfApi(endpoint=endpoint, token=token).create_repo("org/nav")
         body = {"operation": "upload", "objects": [{"oid": hashlib.sha256(data).hexdigest(), "size": len(data)}]}
@@ -205,3 +200,78 @@ def test_nothing_brings_a_deleted_repo_back(tmp_path: Path, name: str):
         with pytest.raises(FileNotFoundError):
             repo.lfs.receive([b"x"], oid=hashlib.sha256(b"x").hexdigest(), size=1)
     assert not (tmp_path / name).exists()
+
+
+FULL = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+"""
+
+
+def test_a_disk_without_room_is_507_and_nothing_changed(environment, run, tmp_path: Path):
+    """A limit on the size of files stands for a full disk."""
+    root = tmp_path / "hub"
+    with running(FULL + SERVE, root, environment) as process:
+        endpoint, token = process.stdout.readline().split()
+        api = HfApi(endpoint=endpoint, token=token)
+        api.create_repo("org/nav")
+        for path in ("a.txt", "m.bin"):
+            with pytest.raises((HfHubHTTPError, RuntimeError)) as caught:
+                api.upload_file(path_or_fileobj=io.BytesIO(os.urandom(2_000_000)), path_in_repo=path, repo_id="org/nav")
+            refusal = caught.value if isinstance(caught.value, HfHubHTTPError) else caught.value.__cause__
+            assert refusal.response.status_code == 507
+            assert "no room for that: File too large" in str(refusal)
+        run("git", "clone", "-q", f"{endpoint.replace('://', f'://me:{token}@')}/org/nav", "work")
+        (tmp_path / "work" / "large").write_bytes(os.urandom(2_000_000))
+        run("git", "add", ".", cwd=tmp_path / "work")
+        run("git", "commit", "-q", "-m", "x", cwd=tmp_path / "work")
+        assert (
+            "File too large" in run("git", "push", "-q", "origin", "HEAD:main", cwd=tmp_path / "work", ok=False).stderr
+        )
+        assert len(api.list_repo_commits("org/nav")) == 1
+        assert left_unfinished(root) == []
+        api.upload_file(path_or_fileobj=b"small", path_in_repo="a.txt", repo_id="org/nav")
+    assert fsck(root / "repos/org/nav/git") == []
+
+
+def test_a_repository_that_git_has_packed_is_the_same(api: HfApi, server: Server, repo: str, tmp_path: Path):
+    """It is a real one: `git gc` may go over it."""
+    for number in range(3):
+        api.upload_file(path_or_fileobj=b"%d" % number, path_in_repo=f"a/{number}", repo_id=repo)
+    api.create_branch(repo, branch="exp/a")
+    api.create_tag(repo, tag="v1", tag_message="x")
+    before = (api.list_repo_refs(repo), api.list_repo_tree(repo, recursive=True), api.model_info(repo).sha)
+    subprocess.run(["git", "gc", "-q", "--prune=now"], cwd=git_folder(server, repo), check=True)
+    assert (git_folder(server, repo) / "packed-refs").read_text().count("refs/") == 3
+    assert (api.list_repo_refs(repo), api.model_info(repo).sha) == (before[0], before[2])
+    assert list(api.list_repo_tree(repo, recursive=True)) == list(before[1])
+    api.upload_file(path_or_fileobj=b"new", path_in_repo="a/0", repo_id=repo, parent_commit=before[2][:7])
+    api.delete_branch(repo, branch="exp/a")
+    api.delete_tag(repo, tag="v1")
+    api.create_branch(repo, branch="exp/a")
+    api.upload_file(path_or_fileobj=b"new", path_in_repo="b", repo_id=repo, revision="exp/a")
+    refs = api.list_repo_refs(repo)
+    assert ([branch.name for branch in refs.branches], refs.tags) == (["exp/a", "main"], [])
+    assert [item.title for item in api.list_repo_commits(repo)][-1] == "initial commit"
+    assert Path(api.hf_hub_download(repo, "a/0", cache_dir=tmp_path)).read_bytes() == b"new"
+    assert not [line for line in fsck(git_folder(server, repo)) if not line.startswith("unreachable tag")]
+
+
+def test_many_that_start_at_once_each_have_a_folder_of_their_own(tmp_path: Path):
+    """None takes another's new folder for a dead one's."""
+    for path in (tmp_path / "dead-1", tmp_path / "dead-2" / "deep"):
+        path.mkdir(parents=True)
+    (tmp_path / "dead-file").touch()
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda _: Scratch(tmp_path), range(200)))
+    folders = {scratch.folder for scratch in made}
+    assert len(folders) == 200
+    assert set(tmp_path.iterdir()) == folders
+    for scratch in made:
+        scratch.write(scratch.folder / "x", b"x")
+    Scratch(tmp_path)
+    assert all((folder / "x").read_bytes() == b"x" for folder in folders)
+    del made, scratch
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []

@@ -243,7 +243,7 @@ def test_a_cache_that_finds_no_room_holds_nothing_half(page, published, size, tm
     assert done.returncode == 0
 
 
-def test_the_result_of_a_pull_to_a_full_stdout_is_an_error(page, published):
+def test_a_result_that_cannot_be_written_is_an_error(page, published):
     with Path("/dev/full").open("w") as nowhere:
         done = subprocess.run(
             [sys.executable, "-m", "metta_hub", "inspect", PT],
@@ -255,5 +255,8 @@ def test_the_result_of_a_pull_to_a_full_stdout_is_an_error(page, published):
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["Error: standard output: cannot be written: No space left on device."]
+    assert done.stderr.splitlines() == [
+        "Error: standard output: cannot be written: No space left on device.",
+        "Hint: run the same command again, with its output to where there is room",
+    ]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY  # of this process nothing was limited

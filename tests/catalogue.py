@@ -36,17 +36,19 @@ class Page:
         title: its heading.
         folder: where the commands are typed.
         repo_id: what `org/nav` means: a repo that no other test uses.
+        json_too: run each command once more with --json, which must say the same.
         words: what to write instead of a text that differs from run to run.
     """
 
-    def __init__(self, title, folder, repo_id, **words):
+    def __init__(self, title, folder, repo_id, *, json_too=False, **words):
         self.folder = folder
+        self.json_too = json_too
         self.repo_id = repo_id
         self.words = {text: word for word, text in words.items()} | {str(folder): "HERE", repo_id: "org/nav"}
         self.hints = []
         self._lines = [f"# {title}"]
 
-    def run(self, what, *arguments, code=1, env=None, hidden=None, json_too=True, inside=()):
+    def run(self, what, *arguments, code=1, env=None, hidden=None, inside=()):
         """Type a command that fails, and write down what it says.
 
         `hidden` is environment that nobody need see; `inside` is the beginning of a command that runs others.
@@ -56,7 +58,7 @@ class Page:
         assert done.returncode == code, f"exit {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}"
         self.write(what, arguments, done, env)
         self._check(done)
-        if json_too and "--json" not in arguments and arguments and arguments[0] in WITH_JSON:
+        if self.json_too and "--json" not in arguments and arguments[0] in WITH_JSON:
             self._check_json(arguments, whole, inside, done)
         return done
 

@@ -13,7 +13,7 @@ from metta_hub.api.materials import Materials
 from metta_hub.api.preflight import Place, Wish
 from metta_hub.api.publication import Publication, Request
 from metta_hub.api.remote import RepoCommit
-from metta_hub.api.report import Report, count, megabytes, silent
+from metta_hub.api.report import Report, count, megabytes, silent, working
 from metta_hub.errors import ConflictError, HubError, MettaHubError, ParentMovedError
 from metta_hub.formats import scratch
 from metta_hub.hub import Committed, Hub
@@ -202,7 +202,8 @@ class _Files:
     def for_repo(self, repo: RepoCommit) -> Materials:
         """The files, as far as this repo lacks them."""
         if self._made is None:
-            known = materials.known(self._item.checkpoint, repo, keep_pt=self._keep_pt)
+            with working(self._report, "check"):
+                known = materials.known(self._item.checkpoint, repo, keep_pt=self._keep_pt)
             if known is not None:
                 return known
         return self.made()

@@ -105,7 +105,8 @@ def write(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
-        raise FileError("standard output", f"cannot be written: {error.strerror}") from error
+        hint = "run the same command again, with its output to where there is room"
+        raise FileError("standard output", f"cannot be written: {error.strerror}", hint=hint) from error
 
 
 def talk(line: str) -> None:

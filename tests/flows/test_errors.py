@@ -37,8 +37,8 @@ def page(folder, hub, repo_id, golden):
     """Makes a page; whoever reads it sees `org/nav`."""
     made = []
 
-    def make(title, **words):
-        made.append(Page(title, folder, repo_id, **words))
+    def make(title, **options):
+        made.append(Page(title, folder, repo_id, **options))
         return made[-1]
 
     yield make
@@ -64,7 +64,7 @@ def stored_login(home, token):
 
 def test_wrong_usage(page, api, repo_id):
     """Whatever makes no sense is refused before anything is read or asked, with exit code 2."""
-    here = page("Wrong usage")
+    here = page("Wrong usage", json_too=True)
     here.run("A command that is nearly one", "psuh", PT, "org/nav", code=2)
     here.run("A command that is none", "frobnicate", code=2)
     here.run("An argument is missing", "push", code=2)
@@ -146,7 +146,7 @@ def spoiled(folder):
 def test_files(page, folder, api, repo_id):
     """What is not there, or is not what it should be."""
     spoiled(folder)
-    here = page("Files")
+    here = page("Files", json_too=True)
     here.run("A missing file, with the nearest name", "push", "run/model_00140.pt", "org/nav")
     here.run("A missing file, and nothing like it", "push", "run/weights.bin", "org/nav")
     here.run("A missing folder", "inspect", "runs/model_000140.pt")
@@ -209,7 +209,7 @@ def test_whose_repo(page, hub, api, repo_id, tmp_path):
     ada = env_of(hub.hub.add_user("ada"))
     nobody = env_of(home=tmp_path / "home")
     metta_hub.push(DATA / PT, repo_id, private=True)
-    here = page("Repos of other people", HOME=str(tmp_path / "home"))
+    here = page("Repos of other people", json_too=True, HOME=str(tmp_path / "home"))
     here.run("Private, and somebody else asks", "pull", "org/nav", env=ada)
     here.run("Private, and nobody in particular asks", "pull", "org/nav", env=nobody)
     here.run("Private, and could be a path", "inspect", "org/nav", env=nobody)
@@ -256,7 +256,7 @@ def test_what_is_there_already(page, api, upload, repo_id, folder):
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "model_000140.pt").write_text("something else")
     (folder / "file").write_text("")
-    here = page("What is there already")
+    here = page("What is there already", json_too=True)
     here.run("The other visibility", "push", PT, "org/nav", "--private")
     here.run("The tag", "push", "run/model_000202.pt", "org/nav", "--tag", "v1.0")
     here.run("A tag where a branch is meant", "push", PT, "org/nav", "--revision", "v1.0")
@@ -269,7 +269,7 @@ def test_what_is_there_already(page, api, upload, repo_id, folder):
 
 
 def test_what_the_hub_does_not_accept(page, api, repo_id, run):
-    here = page("What the Hub does not accept")
+    here = page("What the Hub does not accept", json_too=True)
     here.run("A licence that is nearly one", "push", PT, "org/nav", "--license", "apache2")
     here.run("A licence that is none", "push", PT, "org/nav", "--license", "for friends only")
     assert not api.repo_exists(repo_id)
@@ -286,7 +286,7 @@ def test_what_a_stranger_published(page, repo_id, upload, tmp_path):
     upload(f"{repo_id}-2", "checkpoints/index.json", b'{"format_version": 99, "checkpoints": []}')
     upload(f"{repo_id}-3", "checkpoints/index.json", b"\x1b[31mred")
     publish_evil(f"{repo_id}-4", upload, tmp_path)
-    here = page("What a stranger published")
+    here = page("What a stranger published", json_too=True)
     here.run("A file that is not what the index says", "pull", "org/nav")
     here.run("An index of a later version", "pull", "org/nav-2")
     here.run("An index that is none", "list", "org/nav-3")
@@ -355,13 +355,13 @@ def test_odd_answers(page, standin, api, repo_id):
     for what, give in ODD.items():
         standin.forget()
         standin.say("GET", "/api/whoami-v2", give)
-        here.run(what, "push", PT, "org/nav", env={"HF_ENDPOINT": standin.endpoint}, json_too=False)
+        here.run(what, "push", PT, "org/nav", env={"HF_ENDPOINT": standin.endpoint})
     assert not api.repo_exists(repo_id)
 
 
 def test_odd_answers_to_readers(page, standin, repo_id):
     metta_hub.push(DATA / PT, repo_id)
-    here = page("A Hub that answers oddly, to readers")
+    here = page("A Hub that answers oddly, to readers", json_too=True)
     env = {"HF_ENDPOINT": standin.endpoint}
     for what in ("A page for people", "An empty object", "A page about an error", "Too many requests, with a time"):
         standin.forget()
@@ -394,11 +394,11 @@ def test_the_last_step_fails(page, standin, api, repo_id, run):
     ):
         standin.forget()
         standin.say("POST", "/commit/", give)
-        here.run(what, *arguments, env=env, json_too=False)
+        here.run(what, *arguments, env=env)
     assert len(api.list_repo_commits(repo_id)) == 2
     standin.forget()
     standin.say("POST", "/commit/", hang_up, after=True)
-    here.run("It is published, and the answer is lost", *arguments, env=env, json_too=False)
+    here.run("It is published, and the answer is lost", *arguments, env=env)
     again = here.call(*arguments)
     assert "Unchanged" in again.stdout
     assert len(api.list_repo_commits(repo_id)) == 3

@@ -18,20 +18,27 @@ PT = "run/model_000140.pt"
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The folder of a Hub with org/nav: two checkpoints, a tag and a branch."""
+    root = tmp_path_factory.mktemp("store")
+    with Server(root / "hub", user="tester") as server:
+        env = {"HF_ENDPOINT": server.endpoint, "HF_TOKEN": server.token, "HF_HOME": str(root / "home")}
+        world = World(server, Page("", DATA, "org/nav"), env)
+        world.does("push", PT, "org/nav", "--tag", "v1.0")
+        world.does("push", "run/model_000202.pt", "org/nav", "--revision", "exp/a")
+    return root / "hub"
+
+
 @pytest.fixture
-def world(tmp_path):
-    """A Hub with org/nav: two checkpoints, a tag and a branch; a cache of its own; a folder to type in."""
+def world(store, tmp_path):
+    """That Hub, running; a cache of nothing; a folder to type in."""
     here = tmp_path / "here"
     here.mkdir()
     shutil.copytree(DATA / "run", here / "run")
-    server = Server(tmp_path / "hub", user="tester").start()
+    server = Server(shutil.copytree(store, tmp_path / "hub")).start()
     env = {"HF_ENDPOINT": server.endpoint, "HF_TOKEN": server.token, "HF_HOME": str(tmp_path / "home")}
-    page = Page("Offline", here, "org/nav", HOME=str(tmp_path / "home"))
-    world = World(server, page, env)
-    world.does("push", PT, "org/nav", "--tag", "v1.0")
-    world.does("push", "run/model_000202.pt", "org/nav", "--revision", "exp/a")
-    shutil.rmtree(tmp_path / "home")  # of what was published nothing is cached
-    yield world
+    yield World(server, Page("Offline", here, "org/nav", HOME=str(tmp_path / "home")), env)
     server.stop()
 
 

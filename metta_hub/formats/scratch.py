@@ -63,8 +63,14 @@ def _remove_abandoned() -> None:
 def _folders() -> list[Path]:
     """Folders of this user that have such a name."""
     with os.scandir(tempfile.gettempdir()) as entries:
-        named = [entry for entry in entries if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
-        return [Path(entry.path) for entry in named if entry.stat(follow_symlinks=False).st_uid == os.geteuid()]
+        return [Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name) and _is_ours(entry)]
+
+
+def _is_ours(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+    except FileNotFoundError:  # its owner is done with it
+        return False
 
 
 def _remove(made: Path) -> None:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from contextlib import nullcontext
 
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch.utils.serialization import config
 
@@ -23,7 +23,9 @@ _CLASSIC = tuple(dtypes.BY_STORAGE[storage].torch for storage in dtypes.BY_STORA
 
 def often(examples):
     """Settings for so many examples in the usual profile, and more in the profile `soak`."""
-    return settings(max_examples=max(1, examples * settings.default.max_examples // 100), deadline=None)
+    scaled = max(1, examples * settings.default.max_examples // 100)
+    # Files are made while an example is drawn: on a busy machine that takes its time.
+    return settings(max_examples=scaled, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 # --- names and tensors ---

@@ -8,7 +8,6 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 #: Bytes read and written at a time: 64 KiB take 1.6 times as long, 16 MiB are erratic.
 BLOCK = 1 << 20
 
-#: Buffers in turn, so that one can be written and one digested while the next ones are filled.
-_BUFFERS = 4
+#: Buffers in turn, so that one can be digested while the next ones are filled and written.
+_BUFFERS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,8 @@ class Files:
         descriptor = self._open.get(path)
         if descriptor is None:
             descriptor = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        strided.read_into(descriptor, target, offset, path)
+        if os.preadv(descriptor, [target], offset) != len(target):
+            strided.read_into(descriptor, target, offset, path)  # it takes what comes, and says where the file ends
 
 
 class Block(NamedTuple):
@@ -168,17 +168,16 @@ def _new_sha256() -> "hashlib._Hash":
 
 
 class Output:
-    """A file being written. One thread writes a block and another digests it, while the next ones are read."""
+    """A file being written. A thread digests each block while the next ones are read and written."""
 
     def __init__(self, path: Path, *, hashed: bool) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         self._sha256 = _new_sha256() if hashed else None
         self._size = 0
         self._buffers = 0
-        self._filled: SimpleQueue[Block | None] = SimpleQueue()
-        self._written: SimpleQueue[Block | None] = SimpleQueue()
-        self._free: SimpleQueue[Block | None] = SimpleQueue()
-        self._threads: list[Thread] = []
+        self._todo: SimpleQueue[Block | None] = SimpleQueue()
+        self._done: SimpleQueue[memoryview] = SimpleQueue()
+        self._thread: Thread | None = None
         self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
@@ -189,81 +188,54 @@ class Output:
         os.close(self._descriptor)
 
     def take(self) -> memoryview:
-        """A buffer to fill: a new one, or one that is written and digested.
-
-        Raises:
-            ChecksumError: a storage that was put does not have its recorded checksum.
-            OSError: what was put could not be written.
-        """
+        """A buffer to fill: a new one, or one that is written and digested."""
         if self._buffers < _BUFFERS:
             self._buffers += 1
             return memoryview(bytearray(BLOCK))
-        if not self._threads:
-            # Only now: what fits into the first buffers is written and digested sooner than a thread starts.
-            self._threads = [Thread(target=stage, name="metta_hub-output", daemon=True) for stage in self._stages()]
-            for thread in self._threads:
-                thread.start()
-        block = self._free.get()
-        if self._failure is not None or block is None:
-            raise self._failure or AssertionError
-        return block.data
+        if self._thread is None:
+            # Only now: what fits into the first buffers is digested sooner than a thread starts.
+            self._thread = Thread(target=self._digest_all, name="metta_hub-digest", daemon=True)
+            self._thread.start()
+        buffer = self._done.get()
+        if self._failure is not None:
+            raise self._failure
+        return buffer
 
     def put(self, block: Block) -> None:
-        """Have a block written and digested."""
+        """Write a block, and have it digested."""
+        left = block.data
+        while left:
+            left = left[os.write(self._descriptor, left) :]
         self._size += len(block.data)
-        self._filled.put(block)
+        self._todo.put(block)
 
     def finish(self) -> Written:
-        """What was written, once everything is digested.
-
-        Raises:
-            ChecksumError: as `take`.
-            OSError: as `take`.
-        """
-        if not self._threads:
-            self._filled.put(None)
-            for stage in self._stages():
-                stage()
+        """What was written, once everything is digested."""
+        if self._thread is None:
+            self._todo.put(None)
+            self._digest_all()
         self._join()
         if self._failure is not None:
             raise self._failure
         return Written(self._size, self._sha256.hexdigest() if self._sha256 else "")
 
     def _join(self) -> None:
-        if self._threads:
-            self._filled.put(None)
-            for thread in self._threads:
-                thread.join()
-            self._threads = []
+        if self._thread is not None:
+            self._todo.put(None)
+            self._thread.join()
+            self._thread = None
 
-    def _stages(self) -> tuple[Callable[[], None], Callable[[], None]]:
-        return (
-            partial(self._work, self._filled, self._write, self._written),
-            partial(self._work, self._written, self._digest, self._free),
-        )
-
-    def _work(
-        self, todo: SimpleQueue[Block | None], work: Callable[[Block], None], done: SimpleQueue[Block | None]
-    ) -> None:
-        """Work on blocks until None comes; after a failure, only pass them on."""
-        while (block := todo.get()) is not None:
+    def _digest_all(self) -> None:
+        """Digest blocks until None comes; after a failure, only give the buffers back."""
+        while (block := self._todo.get()) is not None:
             try:
                 if self._failure is None:
-                    work(block)
-            except Exception as error:  # noqa: BLE001 - raised again where blocks are taken
+                    if self._sha256 is not None:
+                        self._sha256.update(block.data)
+                    block.check()
+            except Exception as error:  # noqa: BLE001 - raised again where blocks are put
                 self._failure = error
-            done.put(block)
-        done.put(None)
-
-    def _write(self, block: Block) -> None:
-        left = block.data
-        while left:
-            left = left[os.write(self._descriptor, left) :]
-
-    def _digest(self, block: Block) -> None:
-        if self._sha256 is not None:
-            self._sha256.update(block.data)
-        block.check()
+            self._done.put(block.data)
 
 
 class ChecksumsAhead:

@@ -62,6 +62,14 @@ def test_a_living_processs_folder_is_left_alone(temporary):
     assert not list(temporary.iterdir())
 
 
+def test_many_at_once(temporary):
+    many = f"for _ in range(300):\n    {WORK.strip().replace(chr(10), chr(10) + '    ')}"
+    workers = [subprocess.Popen([sys.executable, "-c", many], stderr=subprocess.PIPE) for _ in range(4)]
+    done = [(worker.communicate()[1].decode(), worker.returncode) for worker in workers]
+    assert done == [("", 0)] * 4
+    assert not list(temporary.iterdir())
+
+
 def test_folders_that_only_look_like_it_are_left_alone(temporary, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()

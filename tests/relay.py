@@ -31,14 +31,14 @@ Act = Callable[[Request, str], None]
 
 
 @contextmanager
-def relay(endpoint: str, act: Act = lambda request, moment: None):
+def relay(endpoint: str | Callable[[], str], act: Act = lambda request, moment: None):
     """Pass requests on to a Hub, telling `act` of each moment; raising there cuts the client's connection.
 
-    Yields the address to use as HF_ENDPOINT; the Hub's own address in answers becomes that one, so that large files
-    come this way, too.
+    The Hub's address may be a function, for one that moves. Yields the address to use as HF_ENDPOINT; the Hub's own in
+    its answers becomes that one, so that large files come this way, too.
     """
     server = _Server(("127.0.0.1", 0), _Handler)
-    server.act, server.upstream = act, endpoint
+    server.act, server.upstream = act, endpoint if callable(endpoint) else lambda: endpoint
     server.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     server.count, server.lock, server.connections = 0, Lock(), []
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -101,8 +101,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return body
 
     def _ask(self, body):
-        theirs, ours = self.server.upstream.encode(), self.server.endpoint.encode()
-        upstream = http.client.HTTPConnection(urlsplit(self.server.upstream).netloc, timeout=60)
+        address = self.server.upstream()
+        theirs, ours = address.encode(), self.server.endpoint.encode()
+        upstream = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
         dropped = {"transfer-encoding", "content-length", "connection", "host"}
         headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
         try:

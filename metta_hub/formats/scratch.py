@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,14 +64,15 @@ def _remove_abandoned() -> None:
 def _folders() -> list[Path]:
     """Folders of this user that have such a name."""
     with os.scandir(tempfile.gettempdir()) as entries:
-        return [Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name) and _is_ours(entry)]
+        return [Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name) and _is_own_folder(entry)]
 
 
-def _is_ours(entry: "os.DirEntry[str]") -> bool:
+def _is_own_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+        state = entry.stat(follow_symlinks=False)
     except FileNotFoundError:  # its owner is done with it
         return False
+    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid()
 
 
 def _remove(made: Path) -> None:

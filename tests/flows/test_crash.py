@@ -379,10 +379,10 @@ def test_a_damaged_copy_in_the_cache_is_downloaded_again(versions, tmp_path):
 
 
 class Serving:
-    """A Hub in a process of its own, at a fixed port, that can be killed and started again."""
+    """A Hub in a process of its own that can be killed, and started again at another port."""
 
     def __init__(self, root: Path) -> None:
-        self._root, self._port = root, 0
+        self._root = root
         self.begin()
 
     def begin(self) -> None:
@@ -394,13 +394,12 @@ class Serving:
             "--root",
             self._root,
             "--port",
-            str(self._port),
+            "0",
             "--json",
         ]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         facts = json.loads(self._process.stdout.readline())
         self.endpoint, self.token = facts["endpoint"], facts["token"]
-        self._port = self.endpoint.rpartition(":")[2]
 
     def kill(self) -> None:
         self._process.kill()
@@ -432,7 +431,7 @@ def test_the_hub_killed_around_a_commit(serving, tmp_path):
     def push(path):
         return metta_hub.push(path, "org/nav", token=serving.token, cache_dir=tmp_path / "cache")
 
-    with relay(serving.endpoint, act) as endpoint, endpoint_at(endpoint):
+    with relay(lambda: serving.endpoint, act) as endpoint, endpoint_at(endpoint):
         for path, pattern, moment, said, published in [
             (OLD, "POST /api/repos/create", ASKED, "nothing was published", False),
             (PT, COMMIT, ASKED, "whether it was published is not known", False),
@@ -461,7 +460,7 @@ def test_the_hub_killed_at_random_while_a_push_commits(serving, tmp_path, large)
             killers.append(Timer(moments.next(), serving.kill))
             killers[-1].start()
 
-    with relay(serving.endpoint, act) as endpoint:
+    with relay(lambda: serving.endpoint, act) as endpoint:
         env = {"HF_ENDPOINT": endpoint, "HF_TOKEN": serving.token, "HF_HOME": str(tmp_path / "home")}
         for number in range(20):
             repo, path = f"org/nav{number}", (PT, large)[number % 2]

@@ -247,5 +247,6 @@ def test_what_reads_a_pair_while_it_is_pulled_never_finds_it_mixed(two_versions,
             found.append(metta_hub.inspect(pt).metadata["epoch"])
         code, _, err = finish(puller)
         assert code == 0, err
+        found.append(metta_hub.inspect(pt).metadata["epoch"])
     assert set(found) == {140, 202}
     assert_whole(folder, two_versions)

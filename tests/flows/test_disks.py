@@ -148,7 +148,8 @@ def test_nowhere_to_put_what_is_made_on_the_way(page, inside, tmp_path):
     """No folder for temporary files takes any: not TMPDIR, none that Python knows, not the one that was typed in."""
     (tmp_path / "stuck").mkdir()
     steps = [f"mount --rbind {tmp_path} /mnt"]
-    steps += [f"mount -t tmpfs -o ro tmpfs {folder}" for folder in ("/tmp", "/var/tmp") if Path(folder).is_dir()]
+    # Read-only and not hidden: the project itself may lie there.
+    steps += [read_only(folder) for folder in (Path("/tmp"), Path("/var/tmp")) if folder.is_dir()]
     steps += ["cd /mnt/stuck", "mount --bind . .", "mount -o remount,bind,ro .", "cd /mnt/stuck"]
     env = {"HF_HOME": "/mnt/home", "TMPDIR": "/nowhere"}
     done = page.call("push", f"/mnt/here/{PT}", "org/nav", env=env, inside=inside(" && ".join(steps)))

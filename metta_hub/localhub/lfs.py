@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from metta_hub.localhub.scratch import Scratch
 POINTER_MAX = 1024
 
 _OID = re.compile(r"[0-9a-f]{64}")
-_UPLOAD = re.compile(r"[0-9a-f]{32}")
+#: The id of an upload in parts: of which object, and which of the uploads of that.
+_UPLOAD = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}")
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d{1,19})\n")
 
 
@@ -136,9 +138,10 @@ class LfsStore:
             BadRequestError: something is missing or differs; the upload is thrown away.
         """
         path = self._upload_path(upload)
+        if self.size(oid) == size:  # the completion is asked for again after a lost answer, or another one was faster
+            self.remove_uploads(oid)
+            return
         if not path.exists():
-            if self.size(oid) == size:  # the completion is asked for again after a lost answer
-                return
             raise BadRequestError("No part of this upload has arrived")
         try:
             whole = hashlib.sha256()
@@ -152,6 +155,16 @@ class LfsStore:
             _check(whole.hexdigest(), path.stat().st_size, oid=oid, size=size)
             put_in_place(path, self.path(oid), self._folder)
         finally:
+            path.unlink(missing_ok=True)
+        self.remove_uploads(oid)
+
+    def new_upload(self, oid: str) -> str:
+        """The id of one more upload of an object in parts."""
+        return f"{check_oid(oid)}-{secrets.token_hex(8)}"
+
+    def remove_uploads(self, oid: str) -> None:
+        """Remove the parts of an object that is stored: what killed uploads left, and what nobody needs now."""
+        for path in self._folder.glob(f"upload-{check_oid(oid)}-*"):
             path.unlink(missing_ok=True)
 
     def remove_expired(self, link_seconds: int) -> None:

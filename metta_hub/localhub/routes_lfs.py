@@ -1,7 +1,6 @@
 """Large files: the Git LFS batch API, and the transfers that it leads to."""
 
 import math
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +49,7 @@ def batch(call: Call) -> Response:
 def _upload(call: Call, repo: Repo, oid: str, size: int, *, multipart: bool) -> dict[str, Any]:
     limits = call.hub.limits
     if repo.lfs.size(oid) == size:
+        repo.lfs.remove_uploads(oid)
         return {}
     if size > limits.lfs_object:
         return {"error": {"code": 422, "message": f"Over {limits.lfs_object} bytes"}}
@@ -58,7 +58,7 @@ def _upload(call: Call, repo: Repo, oid: str, size: int, *, multipart: bool) -> 
     if not (multipart and size > limits.multipart_threshold):
         return {"actions": {"upload": {"href": _link(call, repo, "put", fields)}, "verify": verify}}
     part_size = max(limits.part_size, math.ceil(size / _MOST_PARTS))
-    fields |= {"part_size": part_size, "upload": secrets.token_hex(16)}
+    fields |= {"part_size": part_size, "upload": repo.lfs.new_upload(oid)}
     count = math.ceil(size / part_size)
     header = {str(number): _link(call, repo, "part", {**fields, "number": number}) for number in range(1, count + 1)}
     header["chunk_size"] = str(part_size)

@@ -46,7 +46,7 @@ def unfinished(root: Path) -> list[Path]:
     """Files that a store keeps only while something is being done."""
     found = [Path(place, name) for place, _, names in os.walk(root / "tmp") for name in names]
     paths = (Path(place, name) for place, _, names in os.walk(root / "repos") for name in names)
-    return found + [path for path in paths if path.name.startswith("tmp") or path.suffix == ".lock"]
+    return found + [path for path in paths if path.name.startswith(("tmp", "upload-")) or path.suffix == ".lock"]
 
 
 def left_unfinished(root: Path) -> list[Path]:

@@ -209,3 +209,32 @@ def test_a_completion_asked_for_twice_is_done(ask, server: Server, repo: str, mo
     }
     for _ in range(2):
         assert ask("POST", action["href"], body, token=None).status == 200
+
+
+def test_what_killed_uploads_left_goes_when_the_object_is_there(ask, server: Server, repo: str, monkeypatch):
+    """Two uploads of one object in parts: one is cut off, the other goes on while the first completes."""
+    monkeypatch.setattr(server.hub.limits, "multipart_threshold", 10)
+    monkeypatch.setattr(server.hub.limits, "part_size", 50)
+    data = os.urandom(70)
+    killed, one, other = (batch(ask, repo, data).json["objects"][0]["actions"]["upload"] for _ in range(3))
+    parts = {"1": data[:50], "2": data[50:]}
+
+    def send(action, number):
+        return ask("PUT", action["header"][number], parts[number], token=None).headers["ETag"]
+
+    def complete(action, tags):
+        body = {"oid": hashlib.sha256(data).hexdigest(), "parts": [{"partNumber": 1, "etag": tags[0]}]}
+        body["parts"].append({"partNumber": 2, "etag": tags[1]})
+        return ask("POST", action["href"], body, token=None).status
+
+    send(killed, "1")
+    first = send(other, "1")
+    assert complete(one, [send(one, "1"), send(one, "2")]) == 200
+    assert not [name for name in stored(server) if name.startswith("upload")]
+    second = send(other, "2")
+    assert [name for name in stored(server) if name.startswith("upload")]
+    assert complete(other, [first, second]) == 200
+    assert not [name for name in stored(server) if name.startswith("upload")]
+    send(killed, "2")
+    assert "actions" not in batch(ask, repo, data).json["objects"][0]  # it is there: nobody needs what was left
+    assert not [name for name in stored(server) if name.startswith("upload")]

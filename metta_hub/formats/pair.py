@@ -6,6 +6,7 @@ the finished temporary JSON that names the `.pt` it sees, and takes that; the ne
 Writers of one pair rename one after the other; a reader whose files were renamed meanwhile reads again.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from metta_hub.formats import files
 FORMAT = "pair"
 #: How often a pair is read that changes while it is being read.
 LOOKS = 10
+#: Names of temporary files, as `files.temporary_name` makes them, and the pair that they are of.
+_TEMPORARY = re.compile(rf"\.(.+)\.(?:pt|json)\.[^.]+{re.escape(files.SUFFIX)}")
 T = TypeVar("T")
 
 
@@ -96,7 +99,8 @@ def write(checkpoint: Checkpoint, folder: Path, *, block: Mapping[str, Any], for
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder.resolve() / f"{checkpoint.name}.pt"
-    finish_interrupted(target)
+    for begun in _begun_in(target.parent):
+        finish_interrupted(begun)
     token = files.new_token()
     new_pt, new_json = (files.temporary_name(file, token) for file in (target, _json_of(target)))
     try:
@@ -136,6 +140,12 @@ def finish_interrupted(pt: Path) -> None:
         with files.abandoned(files.leftovers(pt)) as weights:
             for file in (*documents, *weights):
                 file.unlink(missing_ok=True)
+
+
+def _begun_in(folder: Path) -> list[Path]:
+    """The `.pt` of every pair of a folder of which there are temporary files, by name."""
+    found = (_TEMPORARY.fullmatch(path.name) for path in folder.glob(f".*{files.SUFFIX}"))
+    return [folder / f"{name}.pt" for name in sorted({match[1] for match in found if match})]
 
 
 def _alone(pt: Path) -> AbstractContextManager[None]:

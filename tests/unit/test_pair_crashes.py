@@ -205,6 +205,19 @@ def test_what_a_dead_writer_began_makes_no_pair_of_a_lone_pt(tmp_path, share):
     assert formats.read(written.pt).origin.format == "pair"
 
 
+def test_the_next_writer_finishes_what_was_begun_of_other_pairs_too(tmp_path):
+    """A writer died between its renames, one before; the next one writes another checkpoint to that folder."""
+    write(OLD, tmp_path)
+    (tmp_path / f"{NAME}.json").rename(tmp_path / f".{NAME}.json.0123abcd.tmp")
+    (tmp_path / ".other.name.pt.89abcdef.tmp").write_bytes(b"half")
+    (tmp_path / ".other.name.json.89abcdef.tmp").touch()
+    checkpoint = pair.read(NEW)
+    pair.write(checkpoint, tmp_path, block=block_for(checkpoint.metadata))
+    assert temporary_files(tmp_path) == []
+    assert epoch_of_whole_pair(tmp_path) == 140
+    assert [path.stem for path in pair.find(tmp_path)] == [NAME, "model_000202"]
+
+
 def test_what_is_no_temporary_file_is_left_alone(tmp_path):
     odd = files.temporary_name(tmp_path / f"{NAME}.json", "0123abcd")
     odd.mkdir()

@@ -27,8 +27,8 @@ TAGS = ("reinforcement-learning", "deep-reinforcement-learning", "metta")
 #: Rows that a table of the card shows at most; the rest is one `metta-hub` command away.
 MAX_ROWS = 200
 MAX_TEMPLATE_BYTES = 1 << 20
-_TEMPLATES = "--template takes the name of a template that comes along, or the path of a Markdown file"
 _TEMPLATES = "model_card_templates"
+_TEMPLATE_HINT = "--template takes the name of a template that comes along, or the path of a Markdown file"
 # What is markup anywhere in a line; an underscore inside a word is none.
 _INLINE = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 # What is markup where a line, or an item of a list, begins: headings, quotes, rules, lists.
@@ -71,14 +71,14 @@ def read_template(name_or_file: str) -> str:
         raise NotFoundError(
             name_or_file,
             f"There is no card template '{name_or_file}' (known: {', '.join(known)}).",
-            hint=_TEMPLATES,
+            hint=_TEMPLATE_HINT,
         )
     if path.stat().st_size > MAX_TEMPLATE_BYTES:
-        raise FileError(path, f"a template of more than {MAX_TEMPLATE_BYTES:,} bytes is not read", hint=_TEMPLATES)
+        raise FileError(path, f"a template of more than {MAX_TEMPLATE_BYTES:,} bytes is not read", hint=_TEMPLATE_HINT)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise FileError(path, "the template is not UTF-8 text", hint=_TEMPLATES) from error
+        raise FileError(path, "the template is not UTF-8 text", hint=_TEMPLATE_HINT) from error
 
 
 def render(

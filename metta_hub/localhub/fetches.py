@@ -22,30 +22,28 @@ def advertise(git: GitRepo, write: Write) -> None:
 
 def send(git: GitRepo, request: IO[bytes], write: Write) -> None:
     """Answer a client that has said what it wants; raises almost anything when that is nonsense."""
-    offered = set(git.raw.get_refs().values())
-    late = _reachable(git, _wants(request) - offered)
+    offered: dict[Ref, ObjectID] = git.raw.get_refs()
+    heads = set(offered.values())
+    late = _reachable(git, heads, _wants(request) - heads)
     request.seek(0)
-    if not late:
-        _handle(git.raw, request.read, write)
-        return
-    with _WithMore(git.raw.path, late) as repository:
+    with _AtOneMoment(git.raw.path, offered | {Ref(b"refs/offered/" + sha): sha for sha in late}) as repository:
         _handle(repository, request.read, write)
 
 
-class _WithMore(DulwichRepo):
-    """A repository that offers more commits than its references are at.
+class _AtOneMoment(DulwichRepo):
+    """A repository whose references stay as they were, whatever is committed meanwhile.
 
-    Between a client's look at the references and its request, a branch may have moved on. What was offered then is
-    still to be had, as git's own server has it.
+    They may be more than there are: between a client's look at the references and its request, a branch may have moved
+    on. What was offered then is still to be had, as git's own server has it.
     """
 
-    def __init__(self, path: str, more: set[ObjectID]) -> None:
+    def __init__(self, path: str, offered: dict[Ref, ObjectID]) -> None:
         super().__init__(path)
-        self._more = more
+        self._offered = offered
 
     def get_refs(self) -> dict[Ref, ObjectID]:
-        """The references, and a name for each further commit."""
-        return super().get_refs() | {Ref(b"refs/offered/" + sha): sha for sha in self._more}
+        """The references of that moment."""
+        return dict(self._offered)
 
 
 class _OneRepo(Backend):
@@ -79,12 +77,12 @@ def _wants(request: IO[bytes]) -> set[ObjectID]:
     return found
 
 
-def _reachable(git: GitRepo, wanted: set[ObjectID]) -> set[ObjectID]:
-    """Those of `wanted` that lead to a reference: nothing else is anybody's to have."""
+def _reachable(git: GitRepo, heads: set[ObjectID], wanted: set[ObjectID]) -> set[ObjectID]:
+    """Those of `wanted` that lead to one of `heads`: nothing else is anybody's to have."""
     found: set[ObjectID] = set()
     if not wanted:
         return found
-    for commit in git.commits(sorted(git.raw.get_refs().values())):
+    for commit in git.commits(sorted(heads)):
         if commit.id in wanted:
             found.add(commit.id)
             if found == wanted:

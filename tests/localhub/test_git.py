@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from metta_hub.localhub import Server
+from metta_hub.localhub import Server, fetches
 
 
 @pytest.fixture
@@ -337,6 +337,22 @@ def test_what_was_offered_can_be_fetched_after_the_branch_moved_on(ask, api: HfA
     api.upload_file(path_or_fileobj=b"on and on", path_in_repo="a", repo_id=repo)
     assert fetch(head) == 200
     assert fetch("0" * 40) == 400
+
+
+def test_a_branch_that_moves_while_a_fetch_is_answered_changes_nothing_of_it(
+    api: HfApi, git, remote, server: Server, repo: str, monkeypatch
+):
+    """Which references there are is looked at once; what is offered, wanted and sent is of that moment."""
+    real, moved = fetches._wants, []
+
+    def wants(request):
+        found = real(request)
+        moved.append(api.upload_file(path_or_fileobj=b"on", path_in_repo="a", repo_id=repo).oid)
+        return found
+
+    monkeypatch.setattr(fetches, "_wants", wants)
+    git("clone", "-q", remote(repo), "here")
+    assert moved
 
 
 def test_commits_that_were_pushed_to_a_pull_request_are_among_its_events(api: HfApi, git, clone: Path, repo: str):

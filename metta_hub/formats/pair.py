@@ -57,8 +57,15 @@ def sniff(path: Path) -> bool:
 
 
 def find(folder: Path) -> list[Path]:
-    """The `.pt` of every complete pair directly in a folder, by name."""
-    return [path for path in sorted(folder.glob("*.pt")) if sniff(path)]
+    """The `.pt` of every complete pair directly in a folder, by name; one that we may not read counts by its name."""
+    return [path for path in sorted(folder.glob("*.pt")) if _is_of_pair(path)]
+
+
+def _is_of_pair(pt: Path) -> bool:
+    try:
+        return sniff(pt)
+    except PermissionError:
+        return _json_of(pt).is_file()
 
 
 def read(path: Path) -> Checkpoint:

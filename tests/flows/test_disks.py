@@ -151,11 +151,20 @@ def test_nowhere_to_put_what_is_made_on_the_way(page, inside, tmp_path):
     # Read-only and not hidden: the project itself may lie there.
     steps += [read_only(folder) for folder in (Path("/tmp"), Path("/var/tmp")) if folder.is_dir()]
     steps += ["cd /mnt/stuck", "mount --bind . .", "mount -o remount,bind,ro .", "cd /mnt/stuck"]
-    env = {"HF_HOME": "/mnt/home", "TMPDIR": "/nowhere"}
+    # Nor is there a place for what coverage would note of it.
+    env = {"HF_HOME": "/mnt/home", "TMPDIR": "/nowhere", "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
     done = page.call("push", f"/mnt/here/{PT}", "org/nav", env=env, inside=inside(" && ".join(steps)))
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "Hint: TMPDIR names the folder for what is made on the way" in done.stderr
+
+
+def test_a_file_that_may_not_be_read_does_not_hide_the_others(page, inside):
+    """What `list` shows stands in the JSON files."""
+    (page.folder / "run" / "model_000140.pt").chmod(0)
+    done = page.call("list", "run", "-q", inside=inside("true", drop="-dac_override,-dac_read_search"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["model_000140", "model_000202", "model_000020"]
 
 
 def test_pushing_needs_nothing_beside_the_source(page, inside, api, repo_id):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from metta_hub import errors
+from metta_hub.checkpoint import FileState
 from metta_hub.formats import files, pair
 from metta_hub.metadata import block_for
 from support import DATA
@@ -49,9 +50,9 @@ def umask():
 
 def test_the_same_pair_again_is_left_alone(tmp_path):
     first = write(SOURCE, tmp_path)
-    before = first.pt.stat()
+    before = FileState.of(first.pt)
     assert write(SOURCE, tmp_path) == first
-    assert first.pt.stat() == before
+    assert FileState.of(first.pt) == before
 
 
 def test_other_content_is_kept_unless_forced(tmp_path):

@@ -13,6 +13,7 @@ from metta_hub.cli.output import Output, talk
 from metta_hub.errors import MettaHubError, UsageError
 
 FAILED, WRONG_USAGE, BY_SIGNAL = 1, 2, 128
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TELL = "HF_DEBUG=1 shows the whole traceback"
 _FILE_HINTS = {
     errno.EACCES: "ask its owner, or copy it to where you may read it",
@@ -32,19 +33,19 @@ class Stopped(BaseException):
 
 
 def stop_on_signals() -> None:
-    """Have SIGINT and SIGTERM raise `Stopped`, so that no temporary file outlives either."""
+    """Have Ctrl-C, SIGTERM and a closed terminal raise `Stopped`, so that no temporary file outlives any of them."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         raise Stopped(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as whoever started us in the background may want it
             signal.signal(number, stop)
 
 
 def let_finish() -> None:
-    """From now on ignore both: what was asked for is done, and only the interpreter is left to go."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """From now on ignore all of them: what was asked for is done, and only the interpreter is left to go."""
+    for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 

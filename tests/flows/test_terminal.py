@@ -193,7 +193,7 @@ def large(tmp_path_factory):
 
 
 DEFAULT = (
-    "import os, signal, sys\nfor n in (2, 15): signal.signal(n, signal.SIG_DFL)\nos.execv(sys.argv[1], sys.argv[1:])"
+    "import os, signal, sys\nfor n in (1, 2, 15): signal.signal(n, signal.SIG_DFL)\nos.execv(sys.argv[1], sys.argv[1:])"
 )
 
 
@@ -241,7 +241,7 @@ def test_a_push_that_is_stopped_leaves_nothing(number, step, large, hub, api, re
     assert metta_hub.push(large, repo_id).changed
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_pull_that_is_stopped_leaves_nothing(number, large, repo_id, tmp_path):
     metta_hub.push(large, repo_id, pt=False)
     out, home = tmp_path / "out", tmp_path / "home"

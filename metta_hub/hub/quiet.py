@@ -1,7 +1,6 @@
 """Keeping huggingface_hub from talking: what a user should see, our own caller says."""
 
 import logging
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from huggingface_hub import constants
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-_QUERY = re.compile(r"\?[^\s'\"]+")
+from metta_hub.hub.refusals import without_queries
 
 #: Bytes that take over a second to move for most people.
 LONG_WORK = 20_000_000
@@ -50,5 +49,5 @@ def hide_signatures() -> None:
 
 
 def _without_query(record: logging.LogRecord) -> bool:
-    record.msg, record.args = _QUERY.sub("", record.getMessage()), None
+    record.msg, record.args = without_queries(record.getMessage()), None
     return True

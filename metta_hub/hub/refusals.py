@@ -31,7 +31,10 @@ _FORBIDDING = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 #: What the transport raises when something answers, but not HTTP or not the Hub's; the transport's name changes.
 _BABBLE = frozenset({"DecodingError", "TooManyRedirects", "UnsupportedProtocol", "LocalProtocolError", "InvalidURL"})
+#: What one thread of the client hears when another one has closed the connection that they share, as it broke.
+_CLOSED = "client has been closed"
 _ERRNO = re.compile(r"^\[Errno -?[0-9]+\] ")
+_QUERY = re.compile(r"\?[^\s'\"]+")
 _SECONDS = re.compile(r"(?:^|;)\s*t=([0-9]{1,6})\b|^([0-9]{1,6})$")
 
 
@@ -110,8 +113,13 @@ def online() -> str:
 
 
 def one_line(error: object) -> str:
-    """A text of unknown origin on one line of reasonable length."""
-    return _ERRNO.sub("", " ".join(str(error).split()))[:500].rstrip(".")
+    """A text of unknown origin on one line of reasonable length, without what signs the links in it."""
+    return _ERRNO.sub("", " ".join(without_queries(str(error)).split()))[:500].rstrip(".")
+
+
+def without_queries(text: str) -> str:
+    """A text whose links end before their '?': whoever has a signed one may use it."""
+    return _QUERY.sub("", text)
 
 
 def _gated(asked: Question, _: Exception) -> MettaHubError:
@@ -195,6 +203,8 @@ def _no_hub(asked: Question, error: Exception) -> MettaHubError:
 def _upload_failed(asked: Question, error: Exception) -> MettaHubError:
     # The client wraps whatever stopped an upload; the reason is the cause.
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    if _CLOSED in str(cause):
+        return _unreachable(asked, ConnectionError("the connection broke"))
     answer = _answer_to(cause) or _upload_failed
     if answer is not _upload_failed:
         return answer(asked, cause)

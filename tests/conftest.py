@@ -107,3 +107,13 @@ def cli(tmp_path):
         return done
 
     return call
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """A system's temporary folder of this test's own, for this process and those that it starts."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder

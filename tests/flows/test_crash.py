@@ -11,7 +11,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from itertools import count
 from pathlib import Path
@@ -28,24 +27,10 @@ from support import DATA, endpoint_at, finish, killed_at_change, start
 OLD = DATA / "run" / "model_000020.pt"
 PT = DATA / "run" / "model_000140.pt"
 OTHER = DATA / "run" / "model_000202.pt"
-#: A file that the embedded Hub was sending when its client was killed is closed when the memory is tidied.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <_io.FileIO name='.*/lfs/:pytest.PytestUnraisableExceptionWarning"
-)
 COMMIT = r"POST /api/models/[^/]+/[^/]+/commit/"
 FEW, MANY = 4, 50
 #: Python itself tries with such a file whether the folder for temporary files can be written to.
 PYTHONS_OWN = re.compile(r"[a-z0-9_]{8}")
-
-
-@pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    """A system's temporary folder of this test's own, for this process and those that it starts."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 @pytest.fixture
@@ -59,6 +44,13 @@ def large(tmp_path):
     torch_zip.write(safetensors.read(source), folder / "model_000300.pt", archive_name="model_000300")
     (folder / "model_000300.json").write_text('{"epoch": 300, "agent_step": 3, "run_name": "large"}')
     return folder / "model_000300.pt"
+
+
+@pytest.fixture
+def in_parts(hub, monkeypatch):
+    """A Hub that takes the large pair's files in eight parts or nine, as it takes any over 64 MiB."""
+    monkeypatch.setattr(hub.hub.limits, "multipart_threshold", 1 << 20)
+    monkeypatch.setattr(hub.hub.limits, "part_size", 1 << 20)
 
 
 class CutError(Exception):
@@ -182,7 +174,7 @@ def test_push_killed_when(repo_id, hub, api, run, temporary, pattern, moment, pu
 
 
 @pytest.mark.parametrize("times", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
-def test_push_killed_at_random(repo_id, hub, api, large, temporary, times):
+def test_push_killed_at_random(repo_id, hub, api, large, in_parts, temporary, times):
     """In turn to a new repo and to one that holds another checkpoint."""
     before, states = files_in(large.parent), []
     moments = Moments(seconds_of(start("push", large, f"{repo_id}-unkilled")))
@@ -207,7 +199,7 @@ def test_push_killed_at_random(repo_id, hub, api, large, temporary, times):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [ASKED, ANSWERED])
-def test_push_killed_at_each_of_its_requests(repo_id, hub, api, large, temporary, moment):
+def test_push_killed_at_each_of_its_requests(repo_id, hub, api, large, in_parts, temporary, moment):
     before, states = files_in(large.parent), []
     for number in range(1, 200):
         repo, at = f"{repo_id}-{number}", (number, moment)
@@ -449,6 +441,28 @@ def test_the_hub_killed_around_a_commit(serving, tmp_path):
         assert metta_hub.verify("org/nav", **there).ok
         names = {item.checkpoint for item in metta_hub.list_checkpoints("org/nav", **there)}
         assert names == {"model_000020", "model_000140", "model_000202"}
+
+
+@pytest.mark.slow
+def test_the_hub_killed_while_large_files_are_sent(serving, tmp_path, large):
+    """The client tries again five times, in one thread for each file; the last word is that nobody answers."""
+    env = {"HF_ENDPOINT": serving.endpoint, "HF_TOKEN": serving.token, "HF_HOME": str(tmp_path / "home")}
+    killed = []
+
+    def act(request, now):
+        if now == ASKED and request.is_("PUT /api/lfs/") and not killed:
+            killed.append(serving.kill())
+            raise CutError
+
+    with relay(lambda: serving.endpoint, act) as endpoint:
+        code, answer = answer_of(start("push", large, "org/nav", "--json", env=env | {"HF_ENDPOINT": endpoint}))
+    assert killed
+    assert code == 1
+    assert answer["error"]["type"] == "HubUnreachableError", answer
+    assert answer["error"]["message"].endswith("; nothing was published.")
+    serving.begin()
+    code, answer = answer_of(start("push", large, "org/nav", "--json", env=env | {"HF_ENDPOINT": serving.endpoint}))
+    assert (code, answer["changed"]) == (0, True)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 from itertools import count
 
 import pytest
@@ -17,16 +16,6 @@ with scratch.folder() as folder:
     (folder / "model.safetensors").write_bytes(b"1")
     (folder / "original.pt").write_bytes(b"2")
 """
-
-
-@pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    """A system's temporary folder of this test's own."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 def work():

@@ -1,7 +1,7 @@
 """Patterns of `.gitattributes` and `.gitignore`, as git itself reads them."""
 
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,16 +41,20 @@ def test_patterns(pattern: str, fitting: list[str], others: list[str]):
 @pytest.mark.parametrize(
     "pattern", ["[", "[!", "[z-a]", "[[:foo:]]", "(?:(", "\\", "**", "/", "!", "[[:space:]", "[]", "[]]", "a" * 9999]
 )
-def test_malformed_patterns_do_no_harm(pattern: str):
-    GitPattern(pattern).fits("a/b.txt")
+def test_malformed_patterns_fit_nothing(pattern: str):
+    """As in git, where of these only `**` is a pattern that fits."""
+    assert GitPattern(pattern).fits("a/b.txt") == (pattern == "**")
 
 
 def test_no_pattern_takes_for_ever():
-    started = time.monotonic()
-    for pattern in ("*a" * 200 + "*b", "**/" * 150 + "b", "*a*/" * 100 + "b", "[a-z]*" * 80 + "0"):
-        assert not GitPattern(pattern).fits("a" * 255)
-        assert not GitPattern(pattern).fits("a/" * 500 + "a")
-    assert time.monotonic() - started < 2
+    """A regular expression made naively of one of these is not done in anybody's lifetime."""
+    code = """
+from metta_hub.localhub.globs import GitPattern
+for pattern in ("*a" * 200 + "*b", "**/" * 150 + "b", "*a*/" * 100 + "b", "[a-z]*" * 80 + "0"):
+    assert not GitPattern(pattern).fits("a" * 255)
+    assert not GitPattern(pattern).fits("a/" * 500 + "a")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_a_line_for_one_path_fits_that_path_alone():

@@ -54,10 +54,18 @@ def reference(text: str, *, revision: str | None = None) -> Reference:
     """
     _refuse_empty(text)
     if looks_like_path(text):
-        local = Path(text).expanduser().exists()
-        hint = f"'metta-hub inspect {shlex.quote(text)}' looks into it" if local else f"for a repo write hf://{text}"
-        raise BadReferenceError(text, "that is a local path", hint=hint)
+        raise BadReferenceError(text, "that is a local path", hint=_instead_of_path(text))
     return _with_revision(text, revision)
+
+
+def _instead_of_path(text: str) -> str:
+    """What to type instead of a path where a repo is meant."""
+    if Path(text).expanduser().exists():
+        return f"'metta-hub inspect {shlex.quote(text)}' looks into it"
+    try:
+        return f"for a repo write {names.SCHEME}{names.parse_reference(names.SCHEME + text)}"
+    except BadReferenceError as error:
+        return error.hint
 
 
 def source(text: Path | str) -> Path:

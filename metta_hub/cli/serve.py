@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from metta_hub import disk
 from metta_hub.cli import options
 from metta_hub.cli.output import Output, talk
 from metta_hub.errors import MissingDependencyError
@@ -51,10 +52,12 @@ def serve(
     except ImportError as error:
         raise MissingDependencyError(str(error.name), "The embedded Hub", install="'metta-hub[serve]'") from error
 
-    server = Server(root.expanduser().resolve(), port, chaos=Chaos.parse(chaos) if chaos else None)
-    name, token = server.user, server.token
-    if user is not None:
-        name, token = user, server.hub.add_user(user)
+    folder, faults = root.expanduser().resolve(), Chaos.parse(chaos) if chaos else None
+    with disk.writing(folder, 0, hint="--root names another folder"):
+        server = Server(folder, port, chaos=faults)
+        name, token = server.user, server.token
+        if user is not None:
+            name, token = user, server.hub.add_user(user)
 
     def announce() -> None:
         facts = {"endpoint": server.endpoint, "token": token, "user": name, "root": str(server.root)}

@@ -194,8 +194,9 @@ class Output:
             return memoryview(bytearray(BLOCK))
         if self._thread is None:
             # Only now: what fits into the first buffers is digested sooner than a thread starts.
-            self._thread = Thread(target=self._digest_all, name="metta_hub-digest", daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._digest_all, name="metta_hub-digest", daemon=True)
+            thread.start()
+            self._thread = thread
         buffer = self._done.get()
         if self._failure is not None:
             raise self._failure

@@ -164,7 +164,8 @@ def _members(archive: Archive, path: Path | str) -> tuple[str, dict[str, Member]
         if any(member.name.endswith("/.data/extern_modules") for member in archive.members):
             raise FormatError(path, "it is a torch.package, which holds source code, and not a state dict")
         count = "no data.pkl" if not pickles_found else f"{len(pickles_found)} pickles named data.pkl"
-        raise FormatError(path, f"it holds {count}: not a file that torch.save wrote")
+        hint = "it is an archive of something else; unpack it, and name the checkpoint inside"
+        raise FormatError(path, f"it holds {count}: not a file that torch.save wrote", hint=hint)
     root = pickles_found[0].removesuffix("/data.pkl")
     prefix = root + "/"
     return root, {member.name.removeprefix(prefix): member for member in archive.members}

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub.file_download import repo_folder_name
+
 from metta_hub.errors import HubError, HubUnreachableError, OfflineError
 from metta_hub.hub.nouns import RemoteFile, git_blob_id
 from metta_hub.hub.refusals import SERVER_FAILED, online
@@ -38,7 +40,7 @@ class CachedRepo:
     @classmethod
     def of(cls, cache: Path, repo_id: str) -> "CachedRepo":
         """The folder of a model in a cache."""
-        return cls(cache / "--".join(["models", *repo_id.split("/")]))
+        return cls(cache / repo_folder_name(repo_id=repo_id, repo_type="model"))
 
     def remember(self, revision: str, commit: str) -> None:
         """Note which commit a branch or tag is now, as the client does when it downloads by such a name.

@@ -38,12 +38,14 @@ class Changes:
         parent: the commit that the sender saw as head, possibly shortened; "" for whatever is there.
         edits: to be applied to the head's tree, in order.
         large: paths that became large files.
+        objects: the LFS objects that the commit needs.
     """
 
     message: str = ""
     parent: str = ""
     edits: list[Change] = field(default_factory=list)
     large: list[str] = field(default_factory=list)
+    objects: set[str] = field(default_factory=set)
 
     def check_parent(self, head: ObjectID) -> None:
         """Refuse when the sender saw another head.
@@ -119,10 +121,9 @@ def _read_line(key: str, value: dict[str, Any], changes: Changes, repo: Repo, gi
         case "header":
             _read_header(value, changes)
         case "file":
-            changes.edits.append(_file(value, git, limits))
+            changes.edits.append(_regular_file(value, changes, repo, git, limits))
         case "lfsFile":
-            changes.edits.append(_large_file(value, repo, git))
-            changes.large.append(text_of(value, "path"))
+            changes.edits.append(_large_file(value, changes, repo, git))
         case "deletedFile" | "deletedFolder":
             path = check_path(text_of(value, "path").removesuffix("/"))
             changes.edits.append(lambda editor: editor.remove(path))
@@ -141,7 +142,7 @@ def _read_header(value: dict[str, Any], changes: Changes) -> None:
         raise BadRequestError('"parentCommit" must be 5 to 40 hex digits')
 
 
-def _file(value: dict[str, Any], git: GitWriter, limits: Limits) -> Change:
+def _regular_file(value: dict[str, Any], changes: Changes, repo: Repo, git: GitWriter, limits: Limits) -> Change:
     path = check_path(text_of(value, "path"))
     content = text_of(value, "content")
     if text_of(value, "encoding", "utf-8") == "base64":
@@ -153,11 +154,13 @@ def _file(value: dict[str, Any], git: GitWriter, limits: Limits) -> Change:
         data = content.encode()
     if len(data) > limits.regular_file:
         raise UnprocessableError(f"{path} has over {limits.regular_file} bytes: send it as LFS")
+    if pointer := repo.pointer(data):
+        changes.objects.add(pointer.oid)
     sha = git.put_blob(data)
     return lambda editor: editor.put(path, sha)
 
 
-def _large_file(value: dict[str, Any], repo: Repo, git: GitWriter) -> Change:
+def _large_file(value: dict[str, Any], changes: Changes, repo: Repo, git: GitWriter) -> Change:
     path = check_path(text_of(value, "path"))
     oid = check_oid(value.get("oid"))
     stored = repo.lfs.size(oid)
@@ -166,5 +169,7 @@ def _large_file(value: dict[str, Any], repo: Repo, git: GitWriter) -> Change:
     size = value.get("size")
     if size is not None and size != stored:
         raise UnprocessableError(f"LFS object {oid} of {path} has {stored} bytes, not {size}")
+    changes.large.append(path)
+    changes.objects.add(oid)
     sha = git.put_blob(Pointer(oid, stored).render())
     return lambda editor: editor.put(path, sha)

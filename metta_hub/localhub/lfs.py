@@ -1,5 +1,6 @@
 """Large files of one repo: pointers in git, content on disk under its sha256."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metta_hub.localhub.disk import make_folder, put_in_place
-from metta_hub.localhub.errors import BadRequestError, TooLargeError
+from metta_hub.localhub.errors import BadRequestError, TooLargeError, UnprocessableError
 from metta_hub.localhub.scratch import Scratch
 
 POINTER_MAX = 1024
@@ -54,6 +55,9 @@ def check_oid(oid: object) -> str:
 class LfsStore:
     """The LFS objects of one repo.
 
+    Clients send objects first and the commit that needs them afterwards. So an object waits, known only by its id,
+    until a commit with its pointer is published; when none comes in time, it goes.
+
     Args:
         folder: where they are; made when needed, in a folder that must be there.
         scratch: where they are while they come in.
@@ -61,30 +65,48 @@ class LfsStore:
 
     def __init__(self, folder: Path, scratch: Scratch) -> None:
         self._folder = folder
+        self._waiting = folder / "waiting"
         self._scratch = scratch
 
     def path(self, oid: str) -> Path:
-        """Where the object is or would be."""
-        check_oid(oid)
-        return self._folder / oid[:2] / oid[2:4] / oid
+        """Where the object is, kept or waiting; where it would be kept when it is neither."""
+        return next((path for path in self._places(oid) if path.exists()), self._kept(oid))
 
     def size(self, oid: str) -> int | None:
-        """Bytes of a stored object; None when it is not stored."""
-        try:
-            return self.path(oid).stat().st_size
-        except FileNotFoundError:
-            return None
+        """Bytes of an object that is here, kept or waiting; None when it is not."""
+        for path in self._places(oid):
+            with contextlib.suppress(FileNotFoundError):
+                return path.stat().st_size
+        return None
 
     def holds(self, pointer: Pointer | None) -> bool:
-        """Whether the object that a pointer names is stored, with that size."""
+        """Whether the object that a pointer names is here, with that size."""
         return pointer is not None and self.size(pointer.oid) == pointer.size
 
     def total(self) -> int:
-        """Bytes of all stored objects."""
+        """Bytes of all kept objects."""
         return sum(path.stat().st_size for path in self._folder.glob("??/??/*"))
 
+    def keep(self, oids: Iterable[str]) -> None:
+        """Keep objects that a commit needs; only with the repo's lock held, just before the commit is published.
+
+        Raises:
+            UnprocessableError: one is not here: it waited too long.
+        """
+        for oid in oids:
+            waiting = self._waiting / check_oid(oid)
+            if waiting.exists():
+                put_in_place(waiting, self._kept(oid), self._folder.parent)
+            elif not self._kept(oid).exists():
+                raise UnprocessableError(f"LFS object {oid} is not here any more: upload it again")
+
+    def renew(self, oid: str) -> None:
+        """Have an object, if it waits, wait anew: somebody who needs it was told that it is here already."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._waiting / check_oid(oid))
+
     def receive(self, chunks: Iterable[bytes], *, oid: str, size: int) -> None:
-        """Store an object, hashing it on the way in.
+        """Take an object in, hashing it on the way.
 
         Raises:
             BadRequestError: the bytes have another sha256 or number; nothing is stored.
@@ -102,7 +124,7 @@ class LfsStore:
             _check(digest.hexdigest(), count, oid=oid, size=size)
             file.flush()
             os.fsync(file.fileno())
-            put_in_place(temporary, self.path(oid), self._folder.parent)
+            self._have_wait(temporary, oid)
 
     # Uploads in parts: one file that every part is written into at its place. It is kept with the repo, so that an
     # upload goes on when the server was started anew, or with another server of the same store.
@@ -132,7 +154,7 @@ class LfsStore:
         return digest.hexdigest()
 
     def complete_parts(self, etags: list[str], *, upload: str, part_size: int, oid: str, size: int) -> None:
-        """Check an upload in parts against its ETags and its sha256, then store it.
+        """Check an upload in parts against its ETags and its sha256, then take the object in.
 
         Raises:
             BadRequestError: something is missing or differs; the upload is thrown away.
@@ -153,7 +175,7 @@ class LfsStore:
             if found != etags:
                 raise BadRequestError("The parts are not the ones that were uploaded")
             _check(whole.hexdigest(), path.stat().st_size, oid=oid, size=size)
-            put_in_place(path, self.path(oid), self._folder)
+            self._have_wait(path, oid)
         finally:
             path.unlink(missing_ok=True)
         self.remove_uploads(oid)
@@ -163,16 +185,36 @@ class LfsStore:
         return f"{check_oid(oid)}-{secrets.token_hex(8)}"
 
     def remove_uploads(self, oid: str) -> None:
-        """Remove the parts of an object that is stored: what killed uploads left, and what nobody needs now."""
+        """Remove the parts of an object that is here: what killed uploads left, and what nobody needs now."""
         for path in self._folder.glob(f"upload-{check_oid(oid)}-*"):
             path.unlink(missing_ok=True)
 
     def remove_expired(self, link_seconds: int) -> None:
-        """Remove uploads in parts that nobody can go on with: their links were good for `link_seconds`."""
+        """Remove what came for a commit that never did: parts and objects that nobody went on with.
+
+        Only with the repo's lock held.
+
+        Args:
+            link_seconds: how long links are good, and objects wait.
+        """
         oldest = time.time() - link_seconds
-        for path in self._folder.glob("upload-*"):
+        for path in (*self._folder.glob("upload-*"), *self._waiting.glob("*")):
             if path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
+
+    def _have_wait(self, path: Path, oid: str) -> None:
+        """Give a whole, synced file its name among those that wait, unless the object is kept already."""
+        if not self._kept(oid).exists():
+            put_in_place(path, self._waiting / oid, self._folder.parent)
+
+    def _places(self, oid: str) -> tuple[Path, ...]:
+        """Where to look, in this order: an object that is not found waiting may have been kept since the first look."""
+        kept = self._kept(oid)
+        return kept, self._waiting / oid, kept
+
+    def _kept(self, oid: str) -> Path:
+        check_oid(oid)
+        return self._folder / oid[:2] / oid[2:4] / oid
 
     def _upload_path(self, upload: str) -> Path:
         if not _UPLOAD.fullmatch(upload):

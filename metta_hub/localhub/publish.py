@@ -72,6 +72,7 @@ def commit_to(repo: Repo, git: GitWriter, reference: Ref, changes: Changes, auth
         if tree == git.tree(head):
             return Published(head.decode())
         sha = git.write_commit(tree, [head], author=author, message=changes.message)
+        repo.lfs.keep(changes.objects)
         git.move_reference(reference, head, sha)
     return Published(sha.decode())
 
@@ -95,6 +96,7 @@ def propose(repo: Repo, git: GitWriter, base: Ref, changes: Changes, author: str
         proposal = Discussions(repo).draft(
             title=title, description=description, author=author, base=base.decode(), status="open"
         )
+        repo.lfs.keep(changes.objects)
         open_pull_request(repo, git, proposal, sha)
     return Published(sha.decode(), proposal["num"])
 

@@ -64,7 +64,11 @@ def receive(repo: Repo, git: GitWriter, body: IO[bytes], limits: Limits) -> list
             reason = _said(error)
             return [f"unpack {reason}".encode(), *(b"ng %s unpacker error" % command.name for command in commands)]
     # Looking through what came may take a while, and needs no lock: nobody else sees it yet.
-    refusals = {command.name: _why_not(partial(_check_content, repo, git, command, limits)) for command in commands}
+    objects: dict[Ref, set[str]] = {command.name: set() for command in commands}
+    refusals = {
+        command.name: _why_not(partial(_check_content, repo, git, command, limits, objects[command.name]))
+        for command in commands
+    }
     with repo.lock():
         for command in commands:
             refusals[command.name] = refusals[command.name] or _why_not(partial(_check_move, repo, git, command))
@@ -74,7 +78,7 @@ def receive(repo: Repo, git: GitWriter, body: IO[bytes], limits: Limits) -> list
             refusals = {name: reason or "atomic push failed" for name, reason in refusals.items()}
         report = [b"unpack ok"]
         for command in commands:
-            reason_text = refusals[command.name] or _why_not(partial(_apply, git, command))
+            reason_text = refusals[command.name] or _why_not(partial(_apply, repo, git, command, objects[command.name]))
             if reason_text:
                 report.append(b"ng %s %s" % (command.name, reason_text.encode("utf-8", "replace")))
             else:
@@ -150,8 +154,11 @@ def _check_move(repo: Repo, git: GitRepo, command: Command) -> None:
         raise ParentMovedError("fetch first")
 
 
-def _check_content(repo: Repo, git: GitRepo, command: Command, limits: Limits) -> None:
-    """Every commit that is new here has all its files, under names and in sizes that this Hub stores."""
+def _check_content(repo: Repo, git: GitRepo, command: Command, limits: Limits, objects: set[str]) -> None:
+    """Every commit that is new here has all its files, under names and in sizes that this Hub stores.
+
+    The ids of the LFS objects that they need are added to `objects`.
+    """
     if command.new == ZERO:
         return
     item = git.objects[command.new]
@@ -172,10 +179,10 @@ def _check_content(repo: Repo, git: GitRepo, command: Command, limits: Limits) -
                 continue
             checked.add((entry.path, entry.sha))
             check_path(entry.path)
-            _check_entry(repo, git, entry, limits)
+            _check_entry(repo, git, entry, limits, objects)
 
 
-def _check_entry(repo: Repo, git: GitRepo, entry: Entry, limits: Limits) -> None:
+def _check_entry(repo: Repo, git: GitRepo, entry: Entry, limits: Limits, objects: set[str]) -> None:
     if S_ISGITLINK(entry.mode):
         raise UnprocessableError(f"{entry.path} is a submodule: push its files")
     if entry.is_folder:
@@ -187,11 +194,15 @@ def _check_entry(repo: Repo, git: GitRepo, entry: Entry, limits: Limits) -> None
     if len(blob) > limits.regular_file:
         raise UnprocessableError(f"{entry.path} has over {limits.regular_file} bytes: use git-lfs")
     pointer = Pointer.parse(blob)
-    if pointer and not repo.lfs.holds(pointer):
+    if not pointer:
+        return
+    if not repo.lfs.holds(pointer):
         raise UnprocessableError(f"the LFS object of {entry.path} was not uploaded")
+    objects.add(pointer.oid)
 
 
-def _apply(git: GitRepo, command: Command) -> None:
+def _apply(repo: Repo, git: GitRepo, command: Command, objects: set[str]) -> None:
+    repo.lfs.keep(objects)
     if command.new == ZERO:
         git.delete_reference(command.name)
     elif command.old == ZERO:

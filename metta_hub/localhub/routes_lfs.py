@@ -49,6 +49,7 @@ def batch(call: Call) -> Response:
 def _upload(call: Call, repo: Repo, oid: str, size: int, *, multipart: bool) -> dict[str, Any]:
     limits = call.hub.limits
     if repo.lfs.size(oid) == size:
+        repo.lfs.renew(oid)
         repo.lfs.remove_uploads(oid)
         return {}
     if size > limits.lfs_object:

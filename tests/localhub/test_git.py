@@ -1,6 +1,7 @@
 """git over HTTP."""
 
 import gzip
+import hashlib
 import io
 import subprocess
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from metta_hub.localhub import Server, fetches
+from metta_hub.localhub import LocalHub, Server, fetches
+from metta_hub.localhub.lfs import Pointer
+from metta_hub.localhub.limits import Limits
 
 
 @pytest.fixture
@@ -141,6 +144,23 @@ def test_pointer_whose_object_is_stored_can_be_pushed(api: HfApi, git, clone: Pa
     git("commit", "-q", "-m", "move", cwd=clone)
     git("push", "-q", "origin", "main", cwd=clone)
     assert api.get_paths_info(repo, ["n.bin"])[0].lfs.size == 7
+
+
+def test_an_object_sent_before_a_push_stays_with_it(
+    ask, api: HfApi, git, clone: Path, repo: str, server: Server, tmp_path: Path
+):
+    """git-lfs sends the objects first; until the push they only wait."""
+    data = b"weights by git-lfs"
+    pointer = Pointer(hashlib.sha256(data).hexdigest(), len(data))
+    asked = {"operation": "upload", "objects": [{"oid": pointer.oid, "size": pointer.size}]}
+    answer = ask("POST", f"/{repo}.git/info/lfs/objects/batch", asked).json["objects"][0]
+    assert ask("PUT", answer["actions"]["upload"]["href"], data, token=None).status == 200
+    (clone / "m.bin").write_bytes(pointer.render())
+    git("add", ".", cwd=clone)
+    git("commit", "-q", "-m", "large", cwd=clone)
+    git("push", "-q", "origin", "main", cwd=clone)
+    LocalHub(server.root, limits=Limits(link_seconds=-1))
+    assert Path(api.hf_hub_download(repo, "m.bin", cache_dir=tmp_path / "cache")).read_bytes() == data
 
 
 def test_push_to_an_open_pull_request(api: HfApi, git, clone: Path, repo: str):

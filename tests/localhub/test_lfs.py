@@ -10,7 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from metta_hub.localhub import Server
+from localhub.helpers import HEADER, ndjson
+from metta_hub.localhub import LocalHub, Server
+from metta_hub.localhub.errors import UnprocessableError
 
 
 def batch(ask, repo: str, data: bytes, operation: str = "upload", **options):
@@ -76,6 +78,29 @@ def test_links_expire(ask, server: Server, repo: str, monkeypatch):
     assert int(parse_qs(urlsplit(link).query)["expires"][0]) < time.time()
     answer = ask("PUT", link, b"late", token=None)
     assert (answer.status, answer.json["error"]) == (403, "This link has expired")
+
+
+def test_objects_wait_for_a_commit_as_long_as_somebody_needs_them(ask, api: HfApi, server: Server, repo: str):
+    """Asking again how to send an object renews its time: "it is here" is a promise for as long as links are good."""
+    objects = [b"asked for again", b"forgotten", b"committed"]
+    for data in objects:
+        link = batch(ask, repo, data).json["objects"][0]["actions"]["upload"]["href"]
+        assert ask("PUT", link, data, token=None).status == 200
+    names = [hashlib.sha256(data).hexdigest() for data in objects]
+    api.create_commit(repo, [CommitOperationAdd("m.bin", io.BytesIO(objects[2]))], commit_message="x")
+    for path in (server.root / "repos" / repo / "lfs").glob("**/*"):
+        os.utime(path, (time.time() - server.hub.limits.link_seconds - 1,) * 2)
+    assert "actions" not in batch(ask, repo, objects[0]).json["objects"][0]
+    LocalHub(server.root)
+    assert [name in stored(server) for name in names] == [True, False, True]
+    line = {"key": "lfsFile", "value": {"path": "n.bin", "algo": "sha256", "oid": names[1]}}
+    assert ask("POST", f"/api/models/{repo}/commit/main", ndjson(HEADER, line)).status == 422
+
+
+def test_an_object_that_went_between_a_commits_check_and_its_lock_refuses_the_commit(server: Server, repo: str):
+    lfs = server.hub.repo(*repo.split("/")).lfs
+    with pytest.raises(UnprocessableError, match="is not here any more: upload it again"):
+        lfs.keep(["0" * 64])
 
 
 def test_links_die_with_their_repo(ask, api: HfApi, repo: str):

@@ -21,6 +21,7 @@ from localhub.helpers import HEADER, Serve, file_line, fsck, left_unfinished, nd
 from metta_hub.localhub import LocalHub, Server
 from metta_hub.localhub.discussions import Discussions
 from metta_hub.localhub.lfs import Pointer
+from metta_hub.localhub.limits import Limits
 from metta_hub.localhub.trees import walk
 
 
@@ -126,6 +127,15 @@ def test_eight_processes_commit_twenty_times_each_and_each_commit_lands_whole_or
     assert unfinished(root) == []
     assert list((root / "tmp").iterdir()) == []
     check_contents(root, landed)
+    # Large files come before their commit. Those of refused ones wait for another try, as long as links are good.
+    assert large_files(root) == len(done)
+    LocalHub(root, limits=Limits(link_seconds=-1))
+    assert large_files(root) == len(landed)
+    check_contents(root, landed)
+
+
+def large_files(root: Path) -> int:
+    return sum(path.is_file() for path in (root / "repos/org/nav/lfs").glob("**/*"))
 
 
 def killed_at_random(tmp_path: Path, environment: dict[str, str], kills: int, seed: int) -> None:

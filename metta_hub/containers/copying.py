@@ -53,12 +53,9 @@ def digest(path: Path) -> Written:
     """Size and sha256 of a file."""
     import hashlib  # as in `blocks`
 
-    sha256, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            sha256.update(buffer[:count])
-            size += count
-    return Written(size, sha256.hexdigest())
+        sha256 = hashlib.file_digest(file, "sha256")
+        return Written(file.tell(), sha256.hexdigest())
 
 
 def _covers(tensor: TensorInfo, storage: Storage) -> bool:

@@ -25,6 +25,17 @@ def written(checkpoint, folder, **options):
     return pair.write(checkpoint, folder, block=metadata.block_for(checkpoint.metadata), **options)
 
 
+def readable(folder, path, values):
+    """A pair of these weights and this metadata, read; an example whose metadata is refused does not count."""
+    folder.mkdir(exist_ok=True)
+    folder.joinpath("m.pt").write_bytes(path.read_bytes())
+    folder.joinpath("m.json").write_text(json.dumps(values))
+    try:
+        return read(folder)
+    except MetadataError:
+        assume(False)
+
+
 def digests(weights):
     return {
         info.name: (info.dtype, info.shape, copying.digest_bytes(copying.read_tensor(weights, info)).sha256)
@@ -37,14 +48,8 @@ def digests(weights):
 def test_a_pair_is_read_as_it_was_written(folder, data, values):
     """Whatever its weights are, and whatever stands in its JSON; what the JSON can't be is refused."""
     _, path = data.draw(torch_files(folder))
-    source, target = folder / "source", folder / "target"
-    source.mkdir(exist_ok=True)
-    source.joinpath("m.pt").write_bytes(path.read_bytes())
-    source.joinpath("m.json").write_text(json.dumps(values))
-    try:
-        checkpoint = read(source)
-    except MetadataError:
-        assume(False)
+    target = folder / "target"
+    checkpoint = readable(folder / "source", path, values)
     first = written(checkpoint, target, force=True)
     assert first.identical
     assert first.pt.read_bytes() == path.read_bytes()
@@ -63,14 +68,8 @@ def test_a_pair_is_read_as_it_was_written(folder, data, values):
 def test_a_pair_made_from_tensors_is_read_as_it_was_written(folder, data, values):
     """Without the author's own file: the weights, their order and their ties are the same, the bytes are ours."""
     _, path = data.draw(torch_files(folder))
-    source, target = folder / "source", folder / "target"
-    source.mkdir(exist_ok=True)
-    source.joinpath("m.pt").write_bytes(path.read_bytes())
-    source.joinpath("m.json").write_text(json.dumps(values))
-    try:
-        checkpoint = read(source)
-    except MetadataError:
-        assume(False)
+    target = folder / "target"
+    checkpoint = readable(folder / "source", path, values)
     rebuilt = replace(checkpoint, origin=replace(checkpoint.origin, pt=None))
     first = written(rebuilt, target, force=True)
     assert not first.identical

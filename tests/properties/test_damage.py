@@ -246,19 +246,27 @@ def test_a_damaged_recipe_or_mirror(folder, limited, kind, data):
 # --- documents ---
 
 
+def said_of(content, answer):
+    """What a document says, for one that was taken; None for a refused one, as those that are no JSON must be."""
+    try:
+        said = by_json(content)
+    except (ValueError, TwiceError, RecursionError):
+        assert "refused" in answer
+        return None
+    if "refused" in answer:
+        return None
+    assert answer["again"]
+    return said
+
+
 def assert_metadata_right(content, folder, limited):
     """Every value is the text's, or listed as repaired with what the text says; or the whole is refused."""
     path = folder / "m.json"
     path.write_bytes(content)
     answer = limited.ask("metadata", path)
-    try:
-        said = by_json(content)
-    except (ValueError, TwiceError, RecursionError):
-        assert "refused" in answer
+    said = said_of(content, answer)
+    if said is None:
         return
-    if "refused" in answer:
-        return
-    assert answer["again"]
     block = said.pop("metta_hub", None)
     repaired = {pointer for pointer, _ in answer["repairs"]}
     assert list(differences(answer["values"], said, repaired)) == []
@@ -286,14 +294,9 @@ def test_a_damaged_index(folder, limited, data):
     content = data.draw(mutations(samples.index()))
     folder.joinpath("index.json").write_bytes(content)
     answer = limited.ask("index", folder / "index.json")
-    try:
-        said = by_json(content)
-    except (ValueError, TwiceError, RecursionError):
-        assert "refused" in answer
+    said = said_of(content, answer)
+    if said is None:
         return
-    if "refused" in answer:
-        return
-    assert answer["again"]
     assert answer["root"] == said.get("root")
     listed = {entry["name"]: entry for entry in said["checkpoints"]}
     assert len(listed) == len(answer["entries"]) == len(said["checkpoints"])

@@ -124,7 +124,7 @@ def judge_pickle(pickle: bytes, path: Path | str) -> Findings:
     """
     pickled = pickles.parse(pickle, path)
     try:
-        state_pickle.read(pickled, path, legacy=True)
+        state_pickle.read(pickled, path, naming="legacy")
     except NotPlain as refusal:
         return Findings(pickled.names, plain=False, reason=str(refusal))
     return Findings(pickled.names, plain=True)
@@ -138,7 +138,7 @@ def _look(read: Read, size: int, path: Path) -> TorchLegacy:
     table, unused, reason = None, 0, ""
     try:
         _judge(stream)
-        state = state_pickle.read(stream.object, path, legacy=True)
+        state = state_pickle.read(stream.object, path, naming="legacy")
         table, unused = _build(read, size, stream, state, path)
     except NotPlain as refusal:
         reason = str(refusal)

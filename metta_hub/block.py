@@ -95,6 +95,7 @@ _SHAPES: Mapping[str, Callable[[JSON], bool]] = {
     "original_name": _is_text,
     "redactions": _list_of(_is_redaction),
     "repairs": _list_of(_is_repair),
+    "stripped": _list_of(_is_text),
     "tied": _are_groups,
     "unknown": _list_of(_is_text),
     "weights": _is_file,

@@ -6,6 +6,7 @@ A reference is `[hf://]org/name[@revision][:selector]`. A selector says which ch
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from metta_hub.errors import BadNameError, BadReferenceError, UsageError
 
@@ -23,6 +24,8 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 _REPO_PART = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 # What of git's rule for names of branches and tags keeps a revision from meaning another path in a URL.
 _REVISION = re.compile(r"(?!.*(\.\.|//|/\.))[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,248}[A-Za-z0-9_-])?")
+_DIGITS = re.compile(r"[0-9]{1,15}")
+_AGENT = re.compile(r"(.+)__e([0-9]{1,15})__s([0-9]{1,15})__t([0-9]{1,15})__sc(-?[0-9]{1,15})")
 _TRAILING_DIGITS = re.compile(r"(?<![0-9])[0-9]{1,15}\Z")
 
 
@@ -147,6 +150,29 @@ def epoch_in(name: str) -> int | None:
     """
     found = _TRAILING_DIGITS.search(name)
     return int(found.group()) if found else None
+
+
+def stem(path: Path) -> str:
+    """A file's name without what says its kind; the backup `NAME.pt.old` is `NAME`."""
+    return path.name.removesuffix(".old").removesuffix(".pt") if path.name.endswith(".pt.old") else path.stem
+
+
+def agent_facts(text: str) -> dict[str, int | float | str]:
+    """What Metta wrote into the names of agents that it pickled alone, in September and October 2025.
+
+    `RUN__eE__sS__tT__scC` has the epoch, the agent steps, whole seconds and ten thousand times the score; `RUN:vE` the
+    epoch (specification of Metta's checkpoints, section 1.0). Empty for other names.
+    """
+    if found := _AGENT.fullmatch(text):
+        run, epoch, steps, seconds, score = found.groups()
+        facts: dict[str, int | float | str] = {
+            "epoch": int(epoch),
+            "agent_step": int(steps),
+            "train_time": float(seconds),
+        }
+        return facts | {"run": run, "score": int(score) / 10_000}
+    run, version, epoch = text.rpartition(":v")
+    return {"epoch": int(epoch), "run": run} if version and run and _DIGITS.fullmatch(epoch) else {}
 
 
 # --- file names in a repo (design: section 4) -------------------------------------------------------------

@@ -14,9 +14,9 @@ compared: a key that is not a plain text, number, bytes, None or Global is boxed
 import gc
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import repeat, takewhile
 from pathlib import Path
 
 from metta_hub.containers import object_opcodes, value_opcodes
@@ -26,11 +26,13 @@ from metta_hub.errors import FormatError
 __all__ = [
     "MAX_BYTES",
     "MAX_STEPS",
+    "Beginning",
     "Boxed",
     "Global",
     "Persistent",
     "Pickled",
     "Record",
+    "beginning",
     "parse",
     "paused_gc",
 ]
@@ -113,6 +115,38 @@ def parse(data: bytes, source: Path | str, *, start: int = 0) -> Pickled:
         repeated=machine.repeated,
         size=size,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """How a pickle begins.
+
+    Attributes:
+        root: the value that is being made, as far as it was; a `Global` when its call was not reached.
+        pairs: the keys and values, or the attributes, that it is given first.
+    """
+
+    root: object
+    pairs: tuple[tuple[object, object], ...]
+
+
+def beginning(data: bytes) -> Beginning:
+    """Read the first bytes of a pickle, as far as they go; where they end in the middle of something is no error."""
+    machine = Machine(data)
+    with suppress(Refused, KeyError, IndexError, struct.error, ValueError):
+        _steps(machine)
+    bottom, *above = [*machine.below, machine.stack]
+    root = bottom[0] if bottom else None
+    pairs: list[tuple[object, object]] = []
+    for holder in (root, bottom[-1] if len(bottom) > 1 else None):  # an object's attributes are collected beside it
+        if not pairs and type(holder) is Record:
+            pairs += holder.pairs
+        elif not pairs and type(holder) is dict:
+            pairs += holder.items()
+    if not pairs and above:
+        # What is being made beside its state, when the bytes end there, puts the rest out of step.
+        pairs += takewhile(lambda pair: type(pair[0]) is str, zip(above[0][::2], above[0][1::2], strict=False))
+    return Beginning(root, tuple(pairs))
 
 
 def _run(machine: Machine, start: int, source: Path | str) -> int:

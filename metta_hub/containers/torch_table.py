@@ -89,6 +89,27 @@ def devices(pickled: Pickled) -> tuple[str, ...]:
     return tuple(sorted({device for device in named if type(device) is str}))
 
 
+def claimed(sizes: Mapping[str, int], stored: Mapping[str, Storage], path: Path | str) -> dict[str, Storage]:
+    """The storages that a pickle speaks of.
+
+    Args:
+        sizes: the bytes that it claims for each.
+        stored: what the file has.
+        path: the file, for errors.
+
+    Raises:
+        FormatError: one is not there, or has another size.
+    """
+    for key, size in sizes.items():
+        found = stored.get(key)
+        if found is None:
+            raise FormatError(path, f"its pickle speaks of the storage '{key}', which is not there")
+        if found.size != size:
+            has = f"{size:,} bytes, of which the file has {found.size:,}"
+            raise FormatError(path, f"its pickle claims that the storage '{key}' has {has}")
+    return {key: stored[key] for key in sizes}
+
+
 def used(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage], stored: int, path: Path | str) -> int:
     """Bytes of storages that at least one tensor uses.
 

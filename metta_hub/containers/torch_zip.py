@@ -24,7 +24,18 @@ from metta_hub.containers.zip_records import Member
 from metta_hub.containers.zips import Archive, Read
 from metta_hub.errors import FormatError
 
-__all__ = ["CONTAINER", "TorchZip", "check_sums", "judge_pickle", "look", "object_pickle", "read", "write"]
+__all__ = [
+    "CONTAINER",
+    "TorchZip",
+    "check_sums",
+    "judge_pickle",
+    "look",
+    "members_of",
+    "object_pickle",
+    "read",
+    "stored",
+    "write",
+]
 
 #: What `containers.sniff` and `Origin.container` call these files.
 CONTAINER = "torch zip"
@@ -87,7 +98,7 @@ def read(path: Path) -> TorchZip:
 
 def _look(read: Read, size: int, path: Path) -> TorchZip:
     archive = zips.look(read, size, path)
-    root, members = _members(archive, path)
+    root, members = members_of(archive, path)
     pickle = zips.read_member(read, archive, members["data.pkl"], path)
     pickled = pickles.parse(pickle, path)
     byteorder = _small(read, archive, members.get("byteorder"), path).decode("ascii", "replace")
@@ -139,7 +150,7 @@ def object_pickle(read: Read, size: int, path: Path | str) -> bytes:
         FormatError: it is not a PyTorch zip, or damaged.
     """
     archive = zips.look(read, size, path)
-    _, members = _members(archive, path)
+    _, members = members_of(archive, path)
     return zips.read_member(read, archive, members["data.pkl"], path)
 
 
@@ -150,14 +161,18 @@ def check_sums(path: Path) -> None:
         ChecksumError: one differs.
         FormatError: it is not a PyTorch zip, or damaged.
     """
-    copying.verify({member.name: _stored(path, member) for member in look(path).archive.members})
+    copying.verify({member.name: stored(path, member) for member in look(path).archive.members})
 
 
 # --- looking ---
 
 
-def _members(archive: Archive, path: Path | str) -> tuple[str, dict[str, Member]]:
-    """The folder of data.pkl, and the members by their names in it; others keep their whole name."""
+def members_of(archive: Archive, path: Path | str) -> tuple[str, dict[str, Member]]:
+    """The folder of data.pkl, and the members by their names in it; others keep their whole name.
+
+    Raises:
+        FormatError: there is not just one data.pkl.
+    """
     named = (member.name for member in archive.members if member.name.endswith("/data.pkl"))
     pickles_found = [name for name in named if name.count("/") == 1]
     if len(pickles_found) != 1:
@@ -212,21 +227,18 @@ def _judge_pickle(pickled: Pickled, pickle: bytes, byteorder: str) -> None:
 
 def _build(state: StateDict, members: Mapping[str, Member], path: Path) -> tuple[Weights, int]:
     """The table of weights, once the file bears the pickle out; and how many bytes of storages it does not use."""
-    storages: dict[str, Storage] = {}
-    for key, size in state.storages.items():
-        member = members.get(f"data/{key}")
-        if member is None:
-            raise FormatError(path, f"its pickle speaks of the storage '{key}', which is not there")
-        if member.size != size:
-            claimed = f"{size:,} bytes, of which the file has {member.size:,}"
-            raise FormatError(path, f"its pickle claims that the storage '{key}' has {claimed}")
-        storages[key] = _stored(path, member)
+    named = {key: members.get(f"data/{key}") for key in state.storages}
+    there = {key: stored(path, member) for key, member in named.items() if member is not None}
+    storages = torch_table.claimed(state.storages, there, path)
     data = [member for name, member in members.items() if name.startswith("data/")]
-    stored = sum(member.size for member in data)
+    size = sum(member.size for member in data)
     taken = sum(member.size if member.packed is None else member.packed for member in data)
-    return Weights(state.tensors, storages), stored - torch_table.used(state.tensors, storages, taken, path)
+    return Weights(state.tensors, storages), size - torch_table.used(state.tensors, storages, taken, path)
 
 
-def _stored(path: Path, member: Member) -> Storage:
-    """The bytes of a member. 0 is no checksum: torch can be told to record none, or to leave room for bytes to come."""
+def stored(path: Path, member: Member) -> Storage:
+    """The bytes of a member, as tensors look into them.
+
+    0 is no checksum: torch can be told to record none, or to leave room for bytes to come.
+    """
     return Storage(path, member.offset, member.size, member.crc32 or None, member.packed)

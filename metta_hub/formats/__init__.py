@@ -13,10 +13,10 @@ from metta_hub import containers
 from metta_hub.checkpoint import Checkpoint, FileState
 from metta_hub.containers import torch_zip
 from metta_hub.errors import FormatError, MettaHubError, SourceChangedError
-from metta_hub.formats import pair, repo, safetensors_file, sharded, state_dict
+from metta_hub.formats import pair, record, repo, safetensors_file, sharded, state_dict, wrapped
 
 #: In the order of asking: the first that recognises a path reads it.
-FORMATS: tuple[ModuleType, ...] = (repo, sharded, pair, state_dict, safetensors_file)
+FORMATS: tuple[ModuleType, ...] = (repo, sharded, pair, record, wrapped, state_dict, safetensors_file)
 
 
 def read(path: Path) -> Checkpoint:

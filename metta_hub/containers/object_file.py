@@ -1,0 +1,163 @@
+"""Files of whole pickled objects: what they hold besides tensors, and where the bytes of the tensors lie.
+
+Two kinds: a PyTorch zip whose pickle is no plain state dict, and torch.package's archive, which has several pickles
+and the source code of their classes. The code is data like everything else here: nobody runs it. Source for the
+second: torch 2.13, `torch.package.package_exporter`.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from metta_hub.checkpoint import Storage, TensorInfo, Weights
+from metta_hub.containers import pickles, torch_table, torch_zip, zips
+from metta_hub.containers.pickled_tensors import Naming, PickledTensors
+from metta_hub.containers.pickles import Beginning, Pickled
+from metta_hub.containers.zip_records import Member
+from metta_hub.containers.zips import Archive, Read
+from metta_hub.errors import FormatError
+
+#: What `Origin.container` calls the archives of torch.package.
+PACKAGE = "torch package"
+
+#: Most pickles of a package that are read: Metta's have two.
+_MAX_PICKLES = 16
+#: Bytes from the start of a file in which its pickle usually begins, and says what it holds.
+_HEAD = 4096
+_LOCAL_HEADER = 30
+_STORAGE: Mapping[Naming, re.Pattern[str]] = {
+    "zip": re.compile(r"data/(\d{1,20})"),
+    "package": re.compile(r"\.data/(\d{1,20})\.storage"),
+}
+
+
+@dataclass(frozen=True)
+class ObjectFile:
+    """A file of pickled objects that was looked at.
+
+    Attributes:
+        path: the file.
+        container: "torch zip" or "torch package".
+        naming: how its pickles name storages.
+        pickles: what they say, by their names in the archive.
+        storages: where the bytes of tensors lie, by the keys that the pickles use.
+    """
+
+    path: Path
+    container: str
+    naming: Naming
+    pickles: Mapping[str, Pickled]
+    storages: Mapping[str, Storage]
+
+    @property
+    def globals(self) -> tuple[str, ...]:
+        """Every `module.name` that its pickles ask for, sorted."""
+        return tuple(sorted({name for pickled in self.pickles.values() for name in pickled.names}))
+
+    def tensors(self, name: str) -> PickledTensors:
+        """The reader for the tensors of one of the pickles."""
+        return PickledTensors(self.pickles[name], self.path, naming=self.naming)
+
+    def weights(self, infos: Iterable[TensorInfo], reader: PickledTensors) -> Weights:
+        """The table of some tensors that `reader` has read.
+
+        Raises:
+            FormatError: the file does not bear out what the pickle claims.
+        """
+        claimed = torch_table.claimed(reader.sizes, self.storages, self.path)
+        tensors = tuple(infos)
+        storages = {key: claimed[key] for key in dict.fromkeys(info.storage for info in tensors)}
+        stored = sum(one.size if one.deflated is None else one.deflated for one in storages.values())
+        torch_table.used(tensors, storages, stored, self.path)
+        return Weights(tensors, storages)
+
+
+def look(path: Path) -> ObjectFile:
+    """Look at a file; nothing in it is executed, and no tensor is read.
+
+    Raises:
+        FormatError: it is neither of the two kinds, or damaged, or claims something impossible.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _look(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
+    finally:
+        os.close(descriptor)
+
+
+def peek(path: Path) -> Beginning | None:
+    """How the pickle of a PyTorch zip begins; None when it is none, or does not say at its start.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        pickle = _pickle_at_start(head)
+        if pickle is not None:
+            return pickles.beginning(pickle)
+    try:  # the pickle stands elsewhere in it, or is compressed
+        return pickles.beginning(torch_zip.look(path).pickle[:_HEAD])
+    except FormatError:
+        return None
+
+
+def is_package(path: Path) -> bool:
+    """Whether a zip file is an archive of torch.package."""
+    with path.open("rb") as file:
+        descriptor = file.fileno()
+        try:
+            archive = zips.look(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
+        except FormatError:
+            return False
+    return _package_root(archive) is not None
+
+
+def _pickle_at_start(head: bytes) -> bytes | None:
+    """What there is of a stored `data.pkl` in the first bytes of a zip."""
+    if not head.startswith(b"PK\3\4") or head[8:10] != b"\0\0":
+        return None
+    name_length, extra_length = (int.from_bytes(head[at : at + 2], "little") for at in (26, 28))
+    name = head[_LOCAL_HEADER : _LOCAL_HEADER + name_length]
+    start = _LOCAL_HEADER + name_length + extra_length
+    is_pickle = name.endswith(b"/data.pkl") and name.count(b"/") == 1
+    return head[start:] if is_pickle and start < len(head) else None
+
+
+def _look(read: Read, size: int, path: Path) -> ObjectFile:
+    archive = zips.look(read, size, path)
+    root = _package_root(archive)
+    if root is None:
+        root, members = torch_zip.members_of(archive, path)
+        naming: Naming = "zip"
+        wanted = ["data.pkl"]
+    else:
+        members = {member.name.removeprefix(f"{root}/"): member for member in archive.members}
+        naming = "package"
+        wanted = [name for name in members if name.endswith(".pkl")]
+    _check_byteorder(read, archive, members.get("byteorder"), path)
+    if len(wanted) > _MAX_PICKLES:
+        raise FormatError(path, f"it holds {len(wanted):,} pickles; {_MAX_PICKLES} is the limit")
+    found = {name: pickles.parse(zips.read_member(read, archive, members[name], path), path) for name in wanted}
+    keys = ((_STORAGE[naming].fullmatch(name), member) for name, member in members.items())
+    storages = {key[1]: torch_zip.stored(path, member) for key, member in keys if key}
+    container = torch_zip.CONTAINER if naming == "zip" else PACKAGE
+    return ObjectFile(path, container, naming, found, storages)
+
+
+def _package_root(archive: Archive) -> str | None:
+    """The folder that everything in a package lies in."""
+    marks = (
+        name.removesuffix("/.data/extern_modules")
+        for name in (member.name for member in archive.members)
+        if name.endswith("/.data/extern_modules")
+    )
+    return next((root for root in marks if "/" not in root), None)
+
+
+def _check_byteorder(read: Read, archive: Archive, member: Member | None, path: Path) -> None:
+    if member is not None and member.size < len("little") and zips.read_member(read, archive, member, path) == b"big":
+        raise FormatError(path, "it was written on a big-endian machine; load it with torch there and save it again")

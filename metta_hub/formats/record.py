@@ -1,0 +1,182 @@
+"""The record: a `.pt` that is a whole pickled policy, as Metta wrote them until October 2025, in all its eras.
+
+A `PolicyRecord` with its agent inside, an archive of torch.package with both, or an agent alone. The pickle is read as
+data: nothing of it is called, none of its classes is needed. Source: specification of Metta's checkpoints, sections
+1.0 to 1.2.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from metta_hub import containers, metadata, names
+from metta_hub.block import FORMAT_VERSION
+from metta_hub.checkpoint import Checkpoint, FileState, Findings, Origin, Weights
+from metta_hub.containers import object_file, torch_zip
+from metta_hub.containers.object_file import ObjectFile
+from metta_hub.containers.pickles import Beginning
+from metta_hub.containers.plain import NotPlain
+from metta_hub.errors import FormatError
+from metta_hub.metadata import JSON, Metadata
+from metta_hub.pickled import agent, modules
+from metta_hub.pickled.modules import Unwrapped
+from metta_hub.pickled.objects import MISSING, attribute, attributes, class_of, entries, name_of
+from metta_hub.pickled.values import Values
+
+FORMAT = "record"
+
+#: Attributes of a record, the usual one first (specification, section 1.2).
+_METADATA = ("_metadata", "metadata", "checkpoint", "meta_data", "_meta_data", "_checkpoint")
+_POLICY = ("_cached_policy", "_policy", "policy_cache")
+_NAME = ("run_name", "name")
+_RECORD = ".PolicyRecord"
+
+PACKAGED, BARE = "2025-06-23 to 2025-06-30", "2025-09-02 to 2025-10-14"
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What of a file is what.
+
+    Attributes:
+        record: the record; `MISSING` when an agent was pickled alone.
+        policy: the agent.
+        record_in: the name of the pickle with the record.
+        policy_in: the name of the pickle with the agent.
+    """
+
+    record: object
+    policy: object
+    record_in: str
+    policy_in: str
+
+
+def sniff(path: Path) -> bool:
+    """Whether the file is a whole pickled policy."""
+    return era(path) is not None
+
+
+def era(path: Path) -> str | None:
+    """When Metta wrote files like this one, by what they begin with; None when it is no record.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not path.is_file():
+        return None
+    container = containers.sniff(path)
+    if container == torch_zip.CONTAINER:
+        beginning = object_file.peek(path)
+        return None if beginning is None else _era(beginning)
+    return PACKAGED if container == "zip" and object_file.is_package(path) else None
+
+
+def _era(beginning: Beginning) -> str | None:
+    class_ = class_of(beginning.root) or name_of(beginning.root)
+    first = {key for key, _ in beginning.pairs}
+    if not class_.endswith(_RECORD):
+        is_module = {"_parameters", "_modules"} <= first or modules.is_module(beginning.root)
+        return BARE if is_module or class_ == modules.COMPILED else None
+    if class_.startswith("agent."):
+        return "2024-10-15 to 2025-04-14"
+    if class_.startswith("metta.agent.policy_store."):
+        return "2025-04-15 to 2025-06-22"
+    return "2025-07-01" if "name" in first else "2025-07-01 to 2025-09-01"
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a record: its weights, its metadata with their true types, and how its agent is made.
+
+    Raises:
+        FormatError: it is damaged, or holds no policy.
+        MetadataError: its metadata cannot be what they say they are.
+    """
+    sources = {path: FileState.of(path)}
+    file = object_file.look(path)
+    parts = _parts(file)
+    unwrapped = modules.unwrap(parts.policy)
+    return Checkpoint(
+        name=names.checkpoint_name(names.stem(path)),
+        weights=_weights(file, parts.policy_in, unwrapped),
+        metadata=_metadata(file, parts, unwrapped, path),
+        origin=Origin(
+            path=path,
+            format=FORMAT,
+            container=file.container,
+            sources=sources,
+            findings=Findings(file.globals, plain=False, reason="it is a whole pickled policy; its pickle is not run"),
+            warnings=_warnings(unwrapped),
+        ),
+    )
+
+
+# --- looking ---
+
+
+def _parts(file: ObjectFile) -> _Parts:
+    roots = {name: pickled.root for name, pickled in file.pickles.items()}
+    record_in = next((name for name, root in roots.items() if class_of(root).endswith(_RECORD)), "")
+    record = roots.get(record_in, MISSING)
+    inside = attribute(record, *_POLICY)
+    if inside is not MISSING:
+        return _Parts(record, inside, record_in, record_in)
+    policy_in = next((name for name, root in roots.items() if modules.is_module(root)), None)
+    if policy_in is None:
+        what = "a record without its policy" if record_in else "pickled, but no policy"
+        raise FormatError(file.path, f"it is {what}", hint="the weights must be in another file of the same run")
+    return _Parts(record, roots[policy_in], record_in or policy_in, policy_in)
+
+
+# --- weights ---
+
+
+def _weights(file: ObjectFile, pickle: str, unwrapped: Unwrapped) -> Weights:
+    reader = file.tensors(pickle)
+    try:
+        infos = [reader.read(name, tensor) for name, tensor in modules.state_dict(unwrapped.module)]
+    except (NotPlain, ValueError) as refusal:
+        raise FormatError(file.path, str(refusal)) from None
+    if len({info.name for info in infos}) != len(infos):
+        raise FormatError(file.path, "two of its tensors have the same name")
+    if not infos:
+        raise FormatError(file.path, "its policy has no weights", hint="there is nothing in it to publish or to run")
+    return file.weights(infos, reader)
+
+
+# --- metadata ---
+
+
+def _metadata(file: ObjectFile, parts: _Parts, unwrapped: Unwrapped, path: Path) -> Metadata:
+    about_record, about_policy = Values(file, parts.record_in), Values(file, parts.policy_in)
+    described = agent.describe(unwrapped.module, about_policy)
+    values: dict[str, JSON] = {}
+    if parts.record is MISSING:
+        values |= names.agent_facts(path.stem)
+    else:
+        values |= _told(parts.record, about_record)
+    values |= {key: item for key, item in described.metadata.items() if key != "action_names" or not values.get(key)}
+    values["model_info"] = dict(described.model_info)
+    known = metadata.from_values(values)
+    block: dict[str, JSON] = {"format_version": FORMAT_VERSION, "added": list(described.added)}
+    if unwrapped.prefixes:
+        block["stripped"] = list(unwrapped.prefixes)
+    repairs = (*about_record.repairs, *about_policy.repairs, *known.repairs)
+    return replace(known, block=block, repairs=repairs)
+
+
+def _told(record: object, values: Values) -> Mapping[str, JSON]:
+    """What a record says about its policy."""
+    found: dict[str, JSON] = {}
+    for key, item in entries(attribute(record, *_METADATA)).items():
+        found[key] = values.plain(item, f"/{key}")
+    name = attribute(record, *_NAME)
+    if name is not MISSING:
+        found["run_name"] = values.plain(name, "/run_name")
+    found["uri"] = values.plain(attributes(record).get("uri"), "/uri")
+    return found
+
+
+def _warnings(unwrapped: Unwrapped) -> tuple[str, ...]:
+    if not unwrapped.prefixes:
+        return ()
+    return (f"It was saved compiled or distributed: '{''.join(unwrapped.prefixes)}' was stripped from its names.",)

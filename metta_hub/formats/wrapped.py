@@ -1,0 +1,154 @@
+"""The wrapped state dict: a dict of torch.save with the weights under one key and what is known about them beside it.
+
+Metta's older tools read such files (specification of Metta's checkpoints, section 1.4), and most training code of
+others writes them. What a trainer saved to go on, without weights, looks alike and is no checkpoint.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from metta_hub import containers, metadata, names
+from metta_hub.block import FORMAT_VERSION
+from metta_hub.checkpoint import Checkpoint, FileState, Findings, Origin, Weights
+from metta_hub.containers import object_file, torch_zip
+from metta_hub.containers.object_file import ObjectFile
+from metta_hub.containers.pickles import Beginning, Record
+from metta_hub.containers.plain import NotPlain
+from metta_hub.errors import FormatError
+from metta_hub.metadata import JSON, Metadata
+from metta_hub.pickled.objects import class_of, entries, is_dict, pairs_of
+from metta_hub.pickled.values import Values
+from metta_hub.repairs import SCHEMA
+
+FORMAT = "wrapped state dict"
+
+_WEIGHTS = ("model_state_dict", "state_dict")
+#: What only a trainer's own state has.
+_TRAINER = ("optimizer_state_dict", "optimizer")
+#: What Metta's reader of such files takes besides metadata, and where a pair has it.
+_ATTRIBUTES = ("obs_shape", "feature_normalizations")
+_NVEC = "action_space_nvec"
+_PREFIXES = ("module.", "_orig_mod.")
+_PICKLE = "data.pkl"
+
+
+def sniff(path: Path) -> bool:
+    """Whether the file is a dict whose values are not all tensors."""
+    if not path.is_file() or containers.sniff(path) != torch_zip.CONTAINER:
+        return False
+    beginning = object_file.peek(path)
+    return beginning is not None and is_wrapper(beginning)
+
+
+def is_wrapper(beginning: Beginning) -> bool:
+    """Whether a pickle begins like a dict of something else than tensors."""
+    named = {key for key, _ in beginning.pairs}
+    first = next((value for _, value in beginning.pairs), None)
+    is_other = not class_of(first).startswith("torch._utils._rebuild_")
+    return _is_dict(beginning.root) and (
+        bool(named & {*_WEIGHTS, *_TRAINER}) or (is_other and bool(named & SCHEMA.keys()))
+    )
+
+
+def is_trainer_state(beginning: Beginning) -> bool:
+    """Whether a pickle begins like what a trainer saves to go on."""
+    named = {key for key, _ in beginning.pairs}
+    return _is_dict(beginning.root) and bool(named & {*_TRAINER}) and not named & {*_WEIGHTS}
+
+
+def read(path: Path) -> Checkpoint:
+    """Read the weights and what stands beside them.
+
+    Raises:
+        FormatError: it is damaged, or has no weights.
+        MetadataError: its metadata cannot be what they say they are.
+    """
+    sources = {path: FileState.of(path)}
+    file = object_file.look(path)
+    root = entries(file.pickles[_PICKLE].root)
+    key = next((key for key in _WEIGHTS if is_dict(root.get(key))), None)
+    if key is None:
+        raise _without_weights(path, root)
+    weights, prefix = _stripped(_weights(file, root[key], key))
+    left = sorted(name for name in root if name != key and name not in {*SCHEMA, *_ATTRIBUTES, _NVEC})
+    warnings = []
+    if left:
+        warnings.append(f"Left out, since it is no part of a policy: {', '.join(left)}.")
+    if prefix:
+        warnings.append(f"It was saved compiled or distributed: '{prefix}' was stripped from its names.")
+    return Checkpoint(
+        name=names.checkpoint_name(names.stem(path)),
+        weights=weights,
+        metadata=_metadata(file, root, prefix, path),
+        origin=Origin(
+            path=path,
+            format=FORMAT,
+            container=file.container,
+            sources=sources,
+            findings=Findings(file.globals, plain=False, reason=f"its weights stand under '{key}'"),
+            warnings=tuple(warnings),
+        ),
+    )
+
+
+def _is_dict(root: object) -> bool:
+    return type(root) is dict or class_of(root) == "collections.OrderedDict"
+
+
+def _without_weights(path: Path, root: Mapping[str, object]) -> FormatError:
+    trainer = next((key for key in _TRAINER if key in root), None)
+    if trainer:
+        reason = f"it is a trainer's state (it has '{trainer}' and no weights), and not a policy"
+        return FormatError(path, reason, hint="name the checkpoint beside it")
+    shown = ", ".join(f"'{key}'" for key in list(root)[:5])
+    return FormatError(
+        path,
+        f"it is a dict without weights under any of {', '.join(_WEIGHTS)} (it has {shown or 'nothing'})",
+        hint="save the state dict alone: torch.save(model.state_dict(), FILE)",
+    )
+
+
+# --- weights ---
+
+
+def _weights(file: ObjectFile, held: object, key: str) -> Weights:
+    reader = file.tensors(_PICKLE)
+    infos = []
+    for name, item in pairs_of(held):
+        if type(name) is not str or type(item) is not Record:
+            raise FormatError(file.path, f"its entry '{key}' holds more than tensors under names")
+        try:
+            infos.append(reader.read(name, item))
+        except NotPlain as refusal:
+            raise FormatError(file.path, f"in its entry '{key}': {refusal}") from None
+    if not infos or len({info.name for info in infos}) != len(infos):
+        raise FormatError(file.path, f"its entry '{key}' has {'a name twice' if infos else 'no tensors'}")
+    return file.weights(infos, reader)
+
+
+def _stripped(weights: Weights) -> tuple[Weights, str]:
+    """Without what compiling and distributing put before all names."""
+    prefix, tensors = "", weights.tensors
+    while found := next((one for one in _PREFIXES if all(info.name.startswith(one) for info in tensors)), None):
+        prefix += found
+        tensors = tuple(info._replace(name=info.name.removeprefix(found)) for info in tensors)
+    return Weights(tensors, weights.storages), prefix
+
+
+# --- metadata ---
+
+
+def _metadata(file: ObjectFile, root: Mapping[str, object], prefix: str, path: Path) -> Metadata:
+    values = Values(file, _PICKLE)
+    found = {key: values.plain(root[key], f"/{key}") for key in SCHEMA if key in root}
+    info = {key: values.plain(root[key], f"/{key}") for key in _ATTRIBUTES if root.get(key) is not None}
+    if root.get(_NVEC) is not None:
+        info["action_space"] = {"type": "MultiDiscrete", "nvec": values.plain(root[_NVEC], f"/{_NVEC}")}
+    if info and "model_info" not in found:
+        found["model_info"] = {"agent_attributes": info}
+    if found.get("epoch") is None and (epoch := names.epoch_in(path.stem)) is not None:
+        found["epoch"] = epoch
+    known = metadata.from_values(found)
+    block: dict[str, JSON] = {"format_version": FORMAT_VERSION} | ({"stripped": [prefix]} if prefix else {})
+    return replace(known, block=block, repairs=(*values.repairs, *known.repairs))

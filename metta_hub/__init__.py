@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from metta_hub.api.from_pretrained import from_pretrained as from_pretrained
     from metta_hub.api.inspect import inspect as inspect
     from metta_hub.api.list import list_checkpoints as list_checkpoints
+    from metta_hub.api.migrate import migrate as migrate
+    from metta_hub.api.migrate import migrate_all_checkpoints_in_dir as migrate_all_checkpoints_in_dir
+    from metta_hub.api.migrate import migrate_checkpoint as migrate_checkpoint
     from metta_hub.api.pull import pull as pull
     from metta_hub.api.push import push as push
     from metta_hub.api.verify import verify as verify
@@ -24,6 +27,9 @@ _PLACES = {
     "from_pretrained": "metta_hub.api.from_pretrained",
     "inspect": "metta_hub.api.inspect",
     "list_checkpoints": "metta_hub.api.list",
+    "migrate": "metta_hub.api.migrate",
+    "migrate_all_checkpoints_in_dir": "metta_hub.api.migrate",
+    "migrate_checkpoint": "metta_hub.api.migrate",
     "pull": "metta_hub.api.pull",
     "push": "metta_hub.api.push",
     "register": "metta_hub.policies",
@@ -36,6 +42,9 @@ __all__ = [
     "from_pretrained",
     "inspect",
     "list_checkpoints",
+    "migrate",
+    "migrate_all_checkpoints_in_dir",
+    "migrate_checkpoint",
     "pull",
     "push",
     "register",

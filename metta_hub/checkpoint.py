@@ -217,6 +217,11 @@ class Origin:
     unused_bytes: int = 0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def migrates(self) -> bool:
+        """Whether it was taken out of whole pickled objects: what is published or kept of it is a pair made anew."""
+        return self.findings is not None and not self.findings.plain
+
     def changed(self) -> Path | None:
         """A source that was written to, replaced or removed since it was read; None when all are as they were."""
         return next((path for path, state in self.sources.items() if FileState.if_any(path) != state), None)

@@ -10,7 +10,6 @@ from metta_hub.api.describe import at_hand, describe
 from metta_hub.api.remote import RepoCommit, RepoFolder
 from metta_hub.api.report import Report, silent
 from metta_hub.checkpoint import Checkpoint, Findings
-from metta_hub.containers import torch_file
 from metta_hub.errors import NotPlainError
 from metta_hub.formats import repo as repo_format
 from metta_hub.metadata import JSON
@@ -98,8 +97,8 @@ def _inspect_path(path: Path) -> Inspected:
         return _inspected(describe(folder, history.select(folder.index, None).entry))
     try:
         return _inspected(formats.read(path))
-    except NotPlainError:
-        return _not_plain(path)
+    except NotPlainError as error:
+        return _not_plain(path, error)
 
 
 def _inspected(checkpoint: Checkpoint) -> Inspected:
@@ -118,20 +117,19 @@ def _inspected(checkpoint: Checkpoint) -> Inspected:
     )
 
 
-def _not_plain(path: Path) -> Inspected:
-    """A file that asks for more than tensors: say what it asks for."""
-    looked = torch_file.look(path)
+def _not_plain(path: Path, error: NotPlainError) -> Inspected:
+    """A file that asks for more than tensors, and is no policy that we can take apart: say what it asks for."""
     return Inspected(
         name=path.stem,
         format="not plain",
         container=containers.sniff(path),
         parameters=0,
-        bytes=looked.size,
+        bytes=path.stat().st_size,
         tensors=(),
         tied=(),
         metadata={},
         unknown=(),
-        pickle=_pickle(looked.findings),
+        pickle=_pickle(Findings(error.globals, plain=False, reason=error.reason)),
     )
 
 

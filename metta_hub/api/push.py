@@ -14,6 +14,7 @@ from metta_hub.api.preflight import Place, Wish
 from metta_hub.api.publication import Publication, Request
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, count, megabytes, silent, working
+from metta_hub.checkpoint import Origin
 from metta_hub.errors import ConflictError, HubError, MettaHubError, ParentMovedError
 from metta_hub.formats import scratch
 from metta_hub.hub import Committed, Hub
@@ -98,7 +99,8 @@ def push(
     """Publish a checkpoint of any format as one commit.
 
     Args:
-        path: a file of a pair, a plain `.pt`, a `.safetensors` file, or the index or folder of sharded ones.
+        path: a file of a pair, a plain `.pt`, a `.safetensors` file, the index or folder of sharded ones, or an old
+            file: of that the pair is published that `migrate` would make.
         repo: `org/name`, or a bare name for a repo of one's own.
         revision: the branch; made when it is not there.
         private: the visibility of a repo that is made; the other one than an existing repo's is refused.
@@ -321,6 +323,12 @@ def _tag(job: _Job, place: Place, commit: str) -> None:
         raise HubError(place.repo_id, sentence, hint=hint) from error
 
 
+def _migrated(origin: Origin) -> list[str]:
+    if not origin.migrates:
+        return []
+    return [f"{origin.path.name} is a {origin.format}: what is published is the pair that migration makes of it."]
+
+
 def _bytes_to_send(planned: Publication) -> int:
     return sum(upload.size for upload in planned.changes.uploads)
 
@@ -338,7 +346,7 @@ def _result(
         replaced=planned.replaced,
         files=tuple(PushedFile(path, file.size, file.sha256) for path, file in planned.files.items()),
         redactions=job.item.redactions,
-        warnings=(*job.item.checkpoint.origin.warnings, *planned.warnings),
+        warnings=(*_migrated(job.item.checkpoint.origin), *job.item.checkpoint.origin.warnings, *planned.warnings),
         created=created,
         private=place.repo.private if place.repo else job.wish.private,
         license=planned.license_id,

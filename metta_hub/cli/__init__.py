@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from metta_hub.cli import failures, get, look, publish, serve
+from metta_hub.cli import failures, get, look, old, publish, serve
 from metta_hub.cli.help import Group
 from metta_hub.cli.output import write
 
@@ -25,20 +25,19 @@ Examples:
 \b
 REF is [hf://]org/name[@revision][:selector]; a selector is latest, best,
 best=METRIC, min=METRIC, epoch=N or a checkpoint's name. Without one it is
-the repo's root. PATH is a .pt, .json or .safetensors file."""
+the repo's root. PATH is a file or folder. No pickle is ever executed."""
 
 app = typer.Typer(
     name="metta-hub",
     cls=Group,
-    help="Publish Metta policy checkpoints to the Hugging Face Hub, and pull or inspect them anywhere."
-    " No pickle is ever executed.",
+    help="Publish Metta's policies to the Hugging Face Hub; pull, inspect, migrate them.",
     epilog=_EPILOG,
     no_args_is_help=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (publish, get, look, serve):
+for module in (publish, get, look, old, serve):
     module.add_to(app)
 
 

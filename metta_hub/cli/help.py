@@ -37,7 +37,6 @@ class Group(TyperGroup):
         formatter.write_dl(self._rows())
         formatter.write_paragraph()
         formatter.write_text(self.epilog)
-        formatter.write_paragraph()
         params = [param for param in self.get_params(ctx) if not is_argument(param)]
         options = ", ".join(name for param in params for name in sorted(param.opts, key=len))
         formatter.write_text(f"Options: {options}")
@@ -49,12 +48,12 @@ class Group(TyperGroup):
         for name, command in self.commands.items():
             if not command.hidden:
                 shown.setdefault(str(getattr(command, "rich_help_panel", "")), []).append((name, command))
-        width = max(map(len, shown)) + 1
+        width, column = max(map(len, shown)) + 1, max(map(len, self.commands))
         rows = []
         for heading, commands in shown.items():
             for place, (name, command) in enumerate(commands):
                 before = "" if place else f"{heading}:"
-                rows.append((f"{before:<{width}} {name}", command.get_short_help_str(100)))
+                rows.append((f"{before:<{width}} {name:<{column}}", command.get_short_help_str(100)))
         return rows
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401  (typer's own click)

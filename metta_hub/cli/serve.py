@@ -46,7 +46,7 @@ def serve(
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run a Hub of your own on loopback, for trying things and for tests."""
+    """Run a Hub of your own on loopback, to try things."""
     try:
         from metta_hub.localhub import Chaos, Server
     except ImportError as error:

@@ -90,7 +90,14 @@ def read_metadata(path: Path) -> metadata.Metadata:
     return _while_still(path, lambda: _read_metadata(_document_for(path)))
 
 
-def write(checkpoint: Checkpoint, folder: Path, *, block: Mapping[str, Any], force: bool = False) -> PairFiles:
+def write(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    block: Mapping[str, Any],
+    force: bool = False,
+    before: Callable[[Path, Path], None] | None = None,
+) -> PairFiles:
     """Write a checkpoint as a pair, both files or neither; a pair that is there already and equal is left alone.
 
     Args:
@@ -98,6 +105,8 @@ def write(checkpoint: Checkpoint, folder: Path, *, block: Mapping[str, Any], for
         folder: where; it is made when it is not there.
         block: what to say under `metta_hub`, besides the weights' size and sha256.
         force: replace other content.
+        before: called with the two complete files, under temporary names, when only the renames are left to do; what
+            it raises stops the write.
 
     Raises:
         ConflictError: other content is there, and `force` was not given.
@@ -125,6 +134,8 @@ def write(checkpoint: Checkpoint, folder: Path, *, block: Mapping[str, Any], for
                 files.sync(path)
             with _alone(target):
                 if not _is_there(found, content, force=force):  # as somebody else may have left it meanwhile
+                    if before is not None:
+                        before(new_pt, new_json)
                     _rename(new_pt, new_json, found)
     finally:
         # When the `.pt` is in its place, only the JSON beside it says what it is: that one stays until it is renamed.

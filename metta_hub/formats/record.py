@@ -16,7 +16,7 @@ from metta_hub.containers import object_file, torch_zip
 from metta_hub.containers.object_file import ObjectFile
 from metta_hub.containers.pickles import Beginning
 from metta_hub.containers.plain import NotPlain
-from metta_hub.errors import FormatError
+from metta_hub.errors import FormatError, NotPlainError
 from metta_hub.metadata import JSON, Metadata
 from metta_hub.pickled import agent, modules
 from metta_hub.pickled.modules import Unwrapped
@@ -88,7 +88,8 @@ def read(path: Path) -> Checkpoint:
     """Read a record: its weights, its metadata with their true types, and how its agent is made.
 
     Raises:
-        FormatError: it is damaged, or holds no policy.
+        FormatError: it is damaged.
+        NotPlainError: it holds no policy, or one that is no module all through.
         MetadataError: its metadata cannot be what they say they are.
     """
     sources = {path: FileState.of(path)}
@@ -122,8 +123,9 @@ def _parts(file: ObjectFile) -> _Parts:
         return _Parts(record, inside, record_in, record_in)
     policy_in = next((name for name, root in roots.items() if modules.is_module(root)), None)
     if policy_in is None:
-        what = "a record without its policy" if record_in else "pickled, but no policy"
-        raise FormatError(file.path, f"it is {what}", hint="the weights must be in another file of the same run")
+        packaged = "a torch.package" if file.container == object_file.PACKAGE else "a pickled object"
+        what = "a record without its policy" if record_in else f"{packaged} in which there is no policy"
+        raise NotPlainError(file.path, f"it is {what}", globals_=file.globals)
     return _Parts(record, roots[policy_in], record_in or policy_in, policy_in)
 
 
@@ -135,7 +137,7 @@ def _weights(file: ObjectFile, pickle: str, unwrapped: Unwrapped) -> Weights:
     try:
         infos = [reader.read(name, tensor) for name, tensor in modules.state_dict(unwrapped.module)]
     except (NotPlain, ValueError) as refusal:
-        raise FormatError(file.path, str(refusal)) from None
+        raise NotPlainError(file.path, str(refusal), globals_=file.globals) from None
     if len({info.name for info in infos}) != len(infos):
         raise FormatError(file.path, "two of its tensors have the same name")
     if not infos:

@@ -15,9 +15,9 @@ from metta_hub.containers import object_file, torch_zip
 from metta_hub.containers.object_file import ObjectFile
 from metta_hub.containers.pickles import Beginning, Record
 from metta_hub.containers.plain import NotPlain
-from metta_hub.errors import FormatError
+from metta_hub.errors import FormatError, NotPlainError
 from metta_hub.metadata import JSON, Metadata
-from metta_hub.pickled.objects import class_of, entries, is_dict, pairs_of
+from metta_hub.pickled.objects import class_of, entries, is_dict, name_of, pairs_of
 from metta_hub.pickled.values import Values
 from metta_hub.repairs import SCHEMA
 
@@ -26,6 +26,8 @@ FORMAT = "wrapped state dict"
 _WEIGHTS = ("model_state_dict", "state_dict")
 #: What only a trainer's own state has.
 _TRAINER = ("optimizer_state_dict", "optimizer")
+#: The two keys of `Optimizer.state_dict()`.
+_OPTIMIZER = ("state", "param_groups")
 #: What Metta's reader of such files takes besides metadata, and where a pair has it.
 _ATTRIBUTES = ("obs_shape", "feature_normalizations")
 _NVEC = "action_space_nvec"
@@ -34,7 +36,7 @@ _PICKLE = "data.pkl"
 
 
 def sniff(path: Path) -> bool:
-    """Whether the file is a dict whose values are not all tensors."""
+    """Whether the file is a dict whose first value is no tensor."""
     if not path.is_file() or containers.sniff(path) != torch_zip.CONTAINER:
         return False
     beginning = object_file.peek(path)
@@ -42,19 +44,18 @@ def sniff(path: Path) -> bool:
 
 
 def is_wrapper(beginning: Beginning) -> bool:
-    """Whether a pickle begins like a dict of something else than tensors."""
+    """Whether a pickle begins like a dict of weights and what is known about them, or of what a trainer keeps."""
     named = {key for key, _ in beginning.pairs}
-    first = next((value for _, value in beginning.pairs), None)
-    is_other = not class_of(first).startswith("torch._utils._rebuild_")
-    return _is_dict(beginning.root) and (
-        bool(named & {*_WEIGHTS, *_TRAINER}) or (is_other and bool(named & SCHEMA.keys()))
-    )
+    if not _is_dict(beginning.root) or not named & {*_WEIGHTS, *_TRAINER, _OPTIMIZER[0], *SCHEMA}:
+        return False
+    _, first = beginning.pairs[0]
+    return not (class_of(first) or name_of(first)).startswith("torch._utils._rebuild_")
 
 
 def is_trainer_state(beginning: Beginning) -> bool:
-    """Whether a pickle begins like what a trainer saves to go on."""
+    """Whether a pickle begins like what a trainer saves to go on, or like an optimizer's state."""
     named = {key for key, _ in beginning.pairs}
-    return _is_dict(beginning.root) and bool(named & {*_TRAINER}) and not named & {*_WEIGHTS}
+    return is_wrapper(beginning) and bool(named & {*_TRAINER, _OPTIMIZER[0]}) and not named & {*_WEIGHTS}
 
 
 def read(path: Path) -> Checkpoint:
@@ -101,6 +102,8 @@ def _without_weights(path: Path, root: Mapping[str, object]) -> FormatError:
     if trainer:
         reason = f"it is a trainer's state (it has '{trainer}' and no weights), and not a policy"
         return FormatError(path, reason, hint="name the checkpoint beside it")
+    if root.keys() == {*_OPTIMIZER}:
+        return FormatError(path, "it is an optimizer's state, and not a policy", hint="name the checkpoint beside it")
     shown = ", ".join(f"'{key}'" for key in list(root)[:5])
     return FormatError(
         path,
@@ -117,11 +120,12 @@ def _weights(file: ObjectFile, held: object, key: str) -> Weights:
     infos = []
     for name, item in pairs_of(held):
         if type(name) is not str or type(item) is not Record:
-            raise FormatError(file.path, f"its entry '{key}' holds more than tensors under names")
+            reason = f"its entry '{key}' holds more than tensors under names"
+            raise NotPlainError(file.path, reason, globals_=file.globals)
         try:
             infos.append(reader.read(name, item))
         except NotPlain as refusal:
-            raise FormatError(file.path, f"in its entry '{key}': {refusal}") from None
+            raise NotPlainError(file.path, f"in its entry '{key}': {refusal}", globals_=file.globals) from None
     if not infos or len({info.name for info in infos}) != len(infos):
         raise FormatError(file.path, f"its entry '{key}' has {'a name twice' if infos else 'no tensors'}")
     return file.weights(infos, reader)

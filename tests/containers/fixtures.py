@@ -13,6 +13,7 @@ from functools import cache
 import safetensors
 import torch
 
+from containers import foreign
 from containers.builders import raw
 from metta_hub import containers, formats
 from metta_hub.containers import copying, dtypes
@@ -23,8 +24,7 @@ FILES = sorted(path for path in SHARED.rglob("*") if path.is_file())
 
 UNKNOWN = "not a checkpoint that metta-hub reads"
 NO_PICKLE = "it holds no data.pkl: not a file that torch.save wrote"
-RECORD = "its pickle asks for "
-WRAPPED = "is not a tensor as torch saves one, but a dict"
+TRAINER = "it is a trainer's state (it has 'optimizer_state_dict' and no weights), and not a policy"
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Row:
 #: The first that matches counts.
 ROWS = (
     # Metta's own: records and what stands around them.
-    Row("metta/*/*/old/*.pt", "record", RECORD + "gymnasium.spaces.multi_discrete.MultiDiscrete"),
-    Row("metta/eras/agent_module_2025_03_20/*.pt", "record of March 2025", RECORD + "agent.lib.action.ActionParam"),
-    Row("metta/eras/compiled_optimized_module/model_0005.pt", "record, compiled", RECORD + "contextlib.nullcontext"),
-    Row("metta/eras/ddp_*/model_0005.pt", "record, DDP", RECORD + "gymnasium.spaces"),
-    Row("metta/eras/synthetic_checkpoint_attr/*.pt", "record", RECORD + "gymnasium.spaces"),
-    Row("metta/eras/pickle_policy_record_2025_07_01/*.pt", "record", RECORD + "gymnasium.spaces"),
-    Row("metta/eras/pair_from_module_migrator/*.pt.old", "record", RECORD + "gymnasium.spaces"),
-    Row("metta/eras/torch_package_2025_06_23/model_0003.pt", "torch.package", "it is a torch.package, which holds"),
+    Row("metta/*/*/old/*.pt", "record"),
+    Row("metta/eras/agent_module_2025_03_20/*.pt", "record of March 2025"),
+    Row("metta/eras/compiled_optimized_module/model_0005.pt", "record, compiled"),
+    Row("metta/eras/ddp_*/model_0005.pt", "record, DDP"),
+    Row("metta/eras/synthetic_checkpoint_attr/*.pt", "record"),
+    Row("metta/eras/pickle_policy_record_2025_07_01/*.pt", "record"),
+    Row("metta/eras/pair_from_module_migrator/*.pt.old", "record"),
+    Row("metta/eras/torch_package_2025_06_23/model_0003.pt", "record, torch.package"),
     Row("metta/fast/two_action_sets_s4/legacy/*.pt", "state dict"),
-    Row("metta/*/*/legacy/*.pt", "wrapped state dict", WRAPPED),
-    Row("metta/*/*/trainer_state.pt", "trainer's state", "its entry 'optimizer_state_dict' is a dict, not a tensor"),
+    Row("metta/*/*/legacy/*.pt", "wrapped state dict"),
+    Row("metta/*/*/trainer_state.pt", "trainer's state", TRAINER),
     Row("metta/*/*/state_dict.pt", "state dict"),
     Row("metta/eras/torch_package_2025_06_23/state_dict_for_comparison.pt", "state dict"),
     Row("metta/eras/bundle_head_2026_01/*/weights.safetensors", "a bundle's weights"),
@@ -75,7 +75,7 @@ ROWS = (
     Row("metta/store_oracle.json", "notes on the files here", UNKNOWN),
     Row("metta/README.md", "notes on the files here", UNKNOWN),
     # One real run, and its policies as bundles.
-    Row("run/trainer_state.pt", "trainer's state", "its entry 'optimizer_state_dict' is a dict, not a tensor"),
+    Row("run/trainer_state.pt", "trainer's state", TRAINER),
     Row("run/model_*.pt", "pair"),
     Row("run/model_*.json", "pair's metadata"),
     Row("run/metadata.json", "notes on the run", UNKNOWN),
@@ -89,9 +89,9 @@ ROWS = (
     Row("real/digit_recognizer_py-*/handwriting_model.pth", "state dict"),
     Row("real/fracast-*/model*.safetensors", "safetensors"),
     Row("real/imitation-*/policy.pth", "state dict"),
-    Row("real/imitation-*/policy.optimizer.pth", "optimizer's state", "its entry 'state' is a dict, not a tensor"),
+    Row("real/imitation-*/policy.optimizer.pth", "optimizer's state", "it is an optimizer's state, and not a policy"),
     Row("real/imitation-*/model.zip", "an archive of stable-baselines3", NO_PICKLE),
-    Row("real/rlcard-*/model.pth", "several agents in one file", WRAPPED),
+    Row("real/rlcard-*/model.pth", "several agents in one file", "is not a tensor as torch saves one, but a dict"),
     Row("real/rlcard-*/average_policy.pkl", "pickle", "a pickle that torch.save did not write; it is not loaded"),
 )  # fmt: skip
 
@@ -131,15 +131,33 @@ def outcome(path):
         info.name: (dtypes.BY_NAME[info.dtype].torch, info.shape, bytes(copying.read_tensor(found.weights, info)))
         for info in found.weights.tensors
     }
-    expected = by_safetensors(path) if found.origin.container == "safetensors" else by_torch(path)
+    expected = ORACLES.get(found.origin.format, by_container)(path)
     wrong = tuple(name for name in read.keys() | expected.keys() if read.get(name) != expected.get(name))
     return Outcome(f"{found.origin.format}, {found.origin.container}", len(read), wrong)
 
 
+def by_container(path):
+    return by_safetensors(path) if containers.sniff(path) == "safetensors" else by_torch(path)
+
+
 def by_torch(path):
-    loaded = torch.load(
-        path.with_suffix(".pt") if path.suffix == ".json" else path, weights_only=True, map_location="cpu"
+    return listed(
+        torch.load(path.with_suffix(".pt") if path.suffix == ".json" else path, weights_only=True, map_location="cpu")
     )
+
+
+def by_key(path):
+    loaded = torch.load(path, weights_only=True, map_location="cpu")
+    return listed(next(loaded[key] for key in ("model_state_dict", "state_dict") if key in loaded))
+
+
+def by_module(path):
+    """The agent itself, made by torch from stand-ins; of a package, whose classes cannot be had, the copy beside it."""
+    copy = path.with_name("state_dict_for_comparison.pt")
+    return by_torch(copy) if copy.exists() else listed(foreign.state_dict_of(path))
+
+
+def listed(loaded):
     return {
         name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), raw(tensor))
         for name, tensor in loaded.items()
@@ -151,6 +169,9 @@ def by_safetensors(path):
         name: (dtypes.BY_NAME[tensor["dtype"]].torch, tuple(tensor["shape"]), bytes(tensor["data"]))
         for name, tensor in safetensors.deserialize(path.read_bytes())
     }
+
+
+ORACLES = {"record": by_module, "wrapped state dict": by_key}
 
 
 def table():

@@ -266,7 +266,10 @@ def written(path, content):
             lambda path: written(path, build_zip([Entry("data", b"1")])),
             "it holds no data.pkl: not a file that torch.save",
         ),
-        (lambda path: written(path, build_zip([Entry("a/x.py"), Entry("a/.data/extern_modules")])), "a torch.package"),
+        (
+            lambda path: written(path, build_zip([Entry("a/x.py"), Entry("a/.data/extern_modules")])),
+            "a torch.package in which",
+        ),
     ],
 )
 def test_what_is_no_checkpoint_is_refused_with_its_own_sentence(tmp_path, cli, make, says):

@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download
 
 import metta_hub
 from catalogue import Markdown, Page
+from containers.builders import Entry, build_zip
 from metta_hub.errors import UnknownArchitectureError
 from standin import StandIn, answer, babble, hang_up, sleep
 from support import DATA
@@ -132,7 +133,9 @@ def spoiled(folder):
     header = json.dumps({"w": {"dtype": "F32", "shape": [1024], "data_offsets": [0, 4096]}}).encode()
     (folder / "half.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + content[:1000])
     flipped(pt, folder / "flipped.pt", 300_000)
-    shutil.copy(DATA / "records" / "model_0005.pt", folder / "record.pt")
+    record = b"\x80\x02cmetta.agent.policy_record\nPolicyRecord\n)\x81}X\x08\0\0\0run_nameX\x08\0\0\0model_01sb."
+    (folder / "record.pt").write_bytes(build_zip([Entry("record/data.pkl", record)]))
+    torch.save({"optimizer_state_dict": {"state": {}}, "epoch": 7}, folder / "trainer.pt")
     torch.save({"weight": Evil()}, folder / "evil.pt")
     torch.save({"weight": torch.ones(2), "optimizer": {"lr": 0.1}}, folder / "nested.pt")
     shutil.copy(pt, folder / "latest.pt")
@@ -159,7 +162,8 @@ def test_files(page, folder, api, repo_id):
     here.run("Cut short, safetensors", "push", "half.safetensors", "org/nav")
     here.run("Cut short, to look at", "inspect", "half.safetensors")
     here.run("One changed byte", "push", "flipped.pt", "org/nav")
-    here.run("A record: a whole pickled policy", "push", "record.pt", "org/nav")
+    here.run("A record without its policy", "push", "record.pt", "org/nav")
+    here.run("A trainer's state", "push", "trainer.pt", "org/nav")
     here.run("A pickle that would run something", "push", "evil.pt", "org/nav")
     here.run("A training state, not a plain state dict", "push", "nested.pt", "org/nav")
     here.run("A name that means something else", "push", "latest.pt", "org/nav", code=2)

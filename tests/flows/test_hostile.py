@@ -122,10 +122,12 @@ def test_no_two_attacks_share_a_sentence(tmp_path, repo_id):
     assert len(sentences) == len(ATTACKS)
 
 
-def test_a_record_is_refused_but_inspected(repo_id):
+def test_of_a_record_the_migrated_pair_is_published(repo_id, tmp_path):
     record = DATA / "records" / "model_0005.pt"
-    with pytest.raises(errors.NotPlainError, match="asks for"):
-        metta_hub.push(record, repo_id)
+    pushed = metta_hub.push(record, repo_id)
+    assert "what is published is the pair that migration makes of it" in pushed.warnings[0]
+    pulled = metta_hub.pull(repo_id, tmp_path)
+    assert metta_hub.inspect(pulled.pt).pickle.plain
     found = metta_hub.inspect(record)
     assert not found.pickle.plain
     assert any(name.startswith("metta.agent") for name in found.pickle.globals)

@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
 
-from metta_hub import disk, formats, metadata
+from metta_hub import disk, metadata
 from metta_hub.api import migrating, sources, targets
 from metta_hub.api.migrating import Failed, Plan, Skipped, Way
 from metta_hub.api.report import Report, silent, working
@@ -189,7 +189,7 @@ def _go_with(sentinel: int) -> None:
 def _one(plan: Plan, way: Way) -> Migrated | Failed:
     try:
         if way.dry_run:
-            return _as_planned(plan, formats.read(plan.source))
+            return _as_planned(plan, _read(plan))
         return _replace(plan, way) if way.replace else _write(plan)[0]
     except MettaHubError as error:
         return Failed(plan.source, str(error), error.hint)
@@ -211,13 +211,19 @@ def _write(plan: Plan, *, force: bool = False) -> tuple[Migrated, Checkpoint]:
     checkpoint = _named(plan)
     target = plan.target
     with disk.writing(target, checkpoint.weights.nbytes), sources.unchanged(checkpoint.origin, _CHANGED):
-        pair.write(checkpoint, target.parent, block=metadata.block_for(checkpoint.metadata), force=force)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pair.write_one(checkpoint, target.parent, block=metadata.block_for(checkpoint.metadata), force=force)
     return _as_planned(plan, checkpoint), checkpoint
 
 
 def _named(plan: Plan) -> Checkpoint:
     """The checkpoint of a file, under the name of the pair that it becomes."""
-    return replace(formats.read(plan.source), name=plan.target.name.removesuffix(".pt"))
+    return replace(_read(plan), name=plan.target.name.removesuffix(".pt"))
+
+
+def _read(plan: Plan) -> Checkpoint:
+    checkpoint: Checkpoint = migrating.FORMATS[plan.format].read(plan.source)
+    return checkpoint
 
 
 def _replace(plan: Plan, way: Way) -> Migrated:
@@ -231,7 +237,7 @@ def _replace(plan: Plan, way: Way) -> Migrated:
             _back_up(plan.source)
 
     with disk.writing(plan.target, checkpoint.weights.nbytes):
-        pair.write(
+        pair.write_one(
             checkpoint, plan.target.parent, block=metadata.block_for(checkpoint.metadata), force=True, before=prove
         )
     return _as_planned(plan, checkpoint)

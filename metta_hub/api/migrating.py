@@ -1,14 +1,18 @@
 """What migrate makes of a tree: which files are old checkpoints, where their pairs go, and why others stay."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from metta_hub import formats, names
 from metta_hub.containers import object_file
 from metta_hub.errors import MettaHubError, NotPlainError
 from metta_hub.formats import pair, record, wrapped
+
+#: The old formats, by what they are called.
+FORMATS: Mapping[str, ModuleType] = {format_.FORMAT: format_ for format_ in (record, wrapped)}
 
 #: What names of old checkpoints end in; the third is a backup that an earlier migration left.
 ENDINGS = (".pt", ".pth", ".pt.old")
@@ -72,8 +76,12 @@ def judge(path: Path, way: Way) -> Iterator[Plan | Skipped | Failed]:
     Nothing is written, except that what a killed migration left unfinished is finished when it is no dry run.
     """
     taken: dict[str, Path] = {}
+    tidied: set[Path] = set()
     for source in _files(path):
         try:
+            if not way.dry_run and (folder := _target_folder(source, way)) not in tidied:
+                tidied.add(folder)
+                pair.tidy(folder)
             found = _judge(source, way)
         except MettaHubError as error:
             found = Failed(source, str(error), error.hint)
@@ -145,15 +153,11 @@ def _files(path: Path) -> Iterator[Path]:
 def _judge(source: Path, way: Way) -> Plan | Skipped | Failed:
     found = kind_of(source)
     if isinstance(found, Skipped):
-        if way.replace and not way.dry_run and source.suffix == ".pt":
-            pair.finish_interrupted(source)
         return found
     if way.output is None and source.name.endswith(_BACKUP) and source.with_suffix("").exists():
         return Skipped(source, f"the backup of {source.with_suffix('').name}")
     target = _target(source, way)
     if target != source and pair.sniff(target):
-        if not way.dry_run:
-            pair.finish_interrupted(target)
         return Skipped(source, f"migrated already: {target.name}")
     in_the_way = _in_the_way(source, target)
     if in_the_way is not None:
@@ -165,11 +169,13 @@ def _judge(source: Path, way: Way) -> Plan | Skipped | Failed:
 def _target(source: Path, way: Way) -> Path:
     if way.output is None and not way.replace:
         return beside(source)
-    name = f"{names.checkpoint_name(names.stem(source))}.pt"
+    return _target_folder(source, way) / f"{names.checkpoint_name(names.stem(source))}.pt"
+
+
+def _target_folder(source: Path, way: Way) -> Path:
     if way.output is None:
-        return source.with_name(name)
-    inside = source.parent.relative_to(way.root) if way.root.is_dir() else Path()
-    return way.output / inside / name
+        return source.parent
+    return way.output / source.parent.relative_to(way.root) if way.root.is_dir() else way.output
 
 
 def _in_the_way(source: Path, target: Path) -> Path | None:

@@ -51,9 +51,10 @@ def sniff(path: Path) -> bool:
     """Whether the path is one file of a pair whose other file is there too."""
     if path.suffix not in {".pt", ".json"}:
         return False
-    pt, document = path.with_suffix(".pt"), path.with_suffix(".json")
-    has_document = document.is_file() or _document_for(pt).is_file()
-    return has_document and pt.is_file() and containers.sniff(pt) in torch_file.CONTAINERS
+    pt = path.with_suffix(".pt")
+    if not pt.is_file() or not (_json_of(pt).is_file() or _document_for(pt).is_file()):
+        return False
+    return containers.sniff(pt) in torch_file.CONTAINERS
 
 
 def find(folder: Path) -> list[Path]:
@@ -96,7 +97,6 @@ def write(
     *,
     block: Mapping[str, Any],
     force: bool = False,
-    before: Callable[[Path, Path], None] | None = None,
 ) -> PairFiles:
     """Write a checkpoint as a pair, both files or neither; a pair that is there already and equal is left alone.
 
@@ -105,8 +105,6 @@ def write(
         folder: where; it is made when it is not there.
         block: what to say under `metta_hub`, besides the weights' size and sha256.
         force: replace other content.
-        before: called with the two complete files, under temporary names, when only the renames are left to do; what
-            it raises stops the write.
 
     Raises:
         ConflictError: other content is there, and `force` was not given.
@@ -114,9 +112,32 @@ def write(
         NotPlainError: the recipe gives back a `.pt` that asks for more than tensors.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    tidy(folder.resolve())
+    return write_one(checkpoint, folder, block=block, force=force)
+
+
+def write_one(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    block: Mapping[str, Any],
+    force: bool = False,
+    before: Callable[[Path, Path], None] | None = None,
+) -> PairFiles:
+    """Write one of many pairs: as `write`, into a folder that is there and that the caller has tidied.
+
+    Args:
+        checkpoint: as for `write`.
+        folder: where.
+        block: as for `write`.
+        force: as for `write`.
+        before: called with the two complete files, under temporary names, when only the renames are left to do; what
+            it raises stops the write.
+
+    Raises:
+        MettaHubError: as `write`.
+    """
     target = folder.resolve() / f"{checkpoint.name}.pt"
-    for begun in _begun_in(target.parent):
-        finish_interrupted(begun)
     token = files.new_token()
     new_pt, new_json = (files.temporary_name(file, token) for file in (target, _json_of(target)))
     try:
@@ -143,6 +164,12 @@ def write(
             new_json.unlink(missing_ok=True)
             new_pt.unlink(missing_ok=True)
     return found
+
+
+def tidy(folder: Path) -> None:
+    """Finish, or remove, what writers that died left of any pair in a folder."""
+    for begun in _begun_in(folder):
+        finish_interrupted(begun)
 
 
 def finish_interrupted(pt: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import many
 import pushes
 import rows
 from figures import Figure
@@ -24,6 +25,7 @@ ROWS: dict[str, Callable[[rows.Files], Iterator[Figure]]] = {
     "6": rows.row_6,
     "7": rows.row_7,
     "9": pushes.rows_9_and_10,  # and 10, which goes on from there
+    "11": many.row_11,
 }
 HEAD = f"{'row':>3}  {'work':<40} {'min':>8} {'median':>8}  {'figure':<40} {'goal':>8}"
 

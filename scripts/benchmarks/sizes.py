@@ -18,6 +18,8 @@ class Sizes:
         listed: tensors of the checkpoints that are only listed.
         pushed: bytes of the checkpoint that is pushed.
         rounds: counted runs.
+        checkpoints: how many small ones.
+        checkpoint: bytes of each of them.
     """
 
     large: int = 1024 * MIB
@@ -28,7 +30,9 @@ class Sizes:
     listed: tuple[int, int] = (10, 10_240)
     pushed: int = 256 * MIB
     rounds: int = 9
+    checkpoints: int = 500
+    checkpoint: int = MIB
 
 
 FULL = Sizes()
-QUICK = Sizes(large=128 * MIB, medium=32 * MIB, many=2048, listed=(10, 1024), pushed=32 * MIB, rounds=3)
+QUICK = Sizes(large=128 * MIB, medium=32 * MIB, many=2048, listed=(10, 1024), pushed=32 * MIB, rounds=3, checkpoints=50)

@@ -38,7 +38,7 @@ def settled(text, endpoint):
 
 @pytest.mark.usefixtures("hub")
 def test_the_terminal(folder, hub):
-    (example,) = blocks("console")
+    example, _ = blocks("console")
     for entry in example.split("$ ")[1:]:
         command, _, expected = entry.partition("\n")
         program, *arguments = shlex.split(command)
@@ -46,6 +46,24 @@ def test_the_terminal(folder, hub):
             [BIN / program, *arguments], cwd=folder, env=os.environ, capture_output=True, text=True, check=True
         )
         assert settled(done.stdout, hub.endpoint) == expected
+
+
+def test_the_old_checkpoints(tmp_path):
+    """Each command does what the comment beside it says."""
+    _, example = blocks("console")
+    folder = tmp_path / "train_dir"
+    folder.mkdir()
+    (folder / "model_0005.pt").write_bytes((DATA / "records" / "model_0005.pt").read_bytes())
+    seen = []
+    for line in example.splitlines():
+        program, *arguments = shlex.split(line.removeprefix("$ "), comments=True)
+        subprocess.run([BIN / program, *arguments], cwd=tmp_path, capture_output=True, check=True)
+        seen.append(sorted(path.name for path in folder.iterdir()))
+    assert seen == [
+        ["model_0005.pt"],
+        ["model_0005.new.json", "model_0005.new.pt", "model_0005.pt"],
+        ["model_0005.json", "model_0005.new.json", "model_0005.new.pt", "model_0005.pt", "model_0005.pt.old"],
+    ]
 
 
 def test_the_python(folder, hub, monkeypatch):
@@ -57,7 +75,7 @@ def test_the_python(folder, hub, monkeypatch):
 
 
 def test_every_command_is_in_the_table_and_every_option_exists(cli):
-    for command in ("push", "pull", "inspect", "verify", "list", "card", "serve"):
+    for command in ("push", "pull", "inspect", "verify", "list", "card", "migrate", "serve"):
         row = next(line for line in README.splitlines() if line.startswith(f"| `metta-hub {command}"))
         options = cli(command, "--help").stdout
         for option in re.findall(r"--[a-z-]+", row):

@@ -1,4 +1,4 @@
-"""inspect, verify, list, card."""
+"""inspect, verify, list, diff, card."""
 
 import sys
 from pathlib import Path
@@ -12,6 +12,7 @@ from metta_hub.cli.help import Command
 from metta_hub.cli.output import Output, printable, table, write
 
 if TYPE_CHECKING:
+    from metta_hub.api.diff import Diff
     from metta_hub.api.inspect import Inspected
     from metta_hub.api.list import Listed
     from metta_hub.api.verify import Verified
@@ -30,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("verify", cls=Command, rich_help_panel=HEADING)(verify)
     app.command("list", cls=Command, rich_help_panel=HEADING)(list_)
     app.command("ls", cls=Command, hidden=True)(list_)
+    app.command("diff", cls=Command, rich_help_panel=HEADING)(diff)
     app.command("card", cls=Command, rich_help_panel=HEADING)(card)
 
 
@@ -154,6 +156,47 @@ def _listed(found: tuple["Listed", ...]) -> list[str]:
     head = ["checkpoint", "epoch", "agent steps", "reward", "size"]
     lines = table([head, *rows], right=frozenset({1, 2, 3, 4}))
     return [*lines, "* the root"] if any(item.root for item in found) else lines
+
+
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A checkpoint, local or published.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    weights: Annotated[bool, typer.Option("--weights", help="Read the weights, too: how far they moved.")] = False,
+    token: options.Token = None,
+    cache_dir: options.CacheDir = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show two checkpoints side by side."""
+    from metta_hub.api.diff import diff as compare
+
+    output = Output(as_json, quiet)
+    found = compare(first, second, weights=weights, token=token, cache_dir=cache_dir, report=output.report)
+    changed = [item.name for item in found.tensors.changed]
+    names = [*found.metadata, *found.tensors.removed, *found.tensors.added, *changed]
+    output.result(found, lines=_diff_lines(found, weights=weights), quiet=[printable(name) for name in names])
+
+
+def _diff_lines(found: "Diff", *, weights: bool) -> list[str]:
+    lines = []
+    for pointer, values in found.metadata.items():
+        lines.append(f"  {printable(pointer)}: {_short(values.a)} → {_short(values.b)}")
+    lines += [f"- {printable(name)}" for name in found.tensors.removed]
+    lines += [f"+ {printable(name)}" for name in found.tensors.added]
+    for item in found.tensors.changed:
+        kinds = item.a if item.a == item.b else f"{item.a} → {item.b}"
+        moved = "" if item.moved is None else f", moved by {item.moved:.2%} of its length"
+        lines.append(f"  {printable(item.name)}: {kinds}{moved}")
+    if lines:
+        return lines
+    return ["Equal, every value" if weights else "Equal, but for values: --weights reads them"]
+
+
+def _short(value: Any) -> str:  # noqa: ANN401  (JSON)
+    from metta_hub.cli.output import as_json
+
+    text = printable(as_json(value))
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 
 def card(

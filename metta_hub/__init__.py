@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from metta_hub._version import __version__
 
 if TYPE_CHECKING:
+    from metta_hub.api.export import export as export
     from metta_hub.api.from_pretrained import from_pretrained as from_pretrained
     from metta_hub.api.inspect import inspect as inspect
     from metta_hub.api.list import list_checkpoints as list_checkpoints
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "MettaHubError": "metta_hub.errors",
+    "export": "metta_hub.api.export",
     "from_pretrained": "metta_hub.api.from_pretrained",
     "inspect": "metta_hub.api.inspect",
     "list_checkpoints": "metta_hub.api.list",
@@ -39,6 +41,7 @@ _PLACES = {
 __all__ = [
     "MettaHubError",
     "__version__",
+    "export",
     "from_pretrained",
     "inspect",
     "list_checkpoints",

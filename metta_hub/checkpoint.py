@@ -51,6 +51,7 @@ class Storage(NamedTuple):
         size: how many bytes.
         crc32: the checksum that the file records for them; None when it records none.
         deflated: how many bytes they take in the file, compressed; None when they stand there as they are.
+        within: the deflated run of bytes that they are a part of; then `offset` counts in its inflated bytes.
     """
 
     path: Path
@@ -58,6 +59,12 @@ class Storage(NamedTuple):
     size: int
     crc32: int | None = None
     deflated: int | None = None
+    within: "Storage | None" = None
+
+    @property
+    def source(self) -> "Path | Storage":
+        """What `offset` counts in: the file, or a deflated run of bytes."""
+        return self.path if self.within is None else self.within
 
 
 class TensorInfo(NamedTuple):

@@ -69,13 +69,13 @@ def tensor_parts(tensor: TensorInfo, storage: Storage) -> Iterable[Part]:
     A recorded checksum is compared on the way when the values are the whole storage.
     """
     if storage.deflated is not None or tensor.marked or not tensor.contiguous:
-        gather = strided.gather if storage.deflated is None else inflating.values
+        gather = strided.gather if storage.deflated is None and storage.within is None else inflating.values
         stored = gather(tensor, storage)
         return marks.resolved(tensor, stored) if tensor.marked else stored
     size = tensor.nbytes
     checked = storage.crc32 is not None and size == storage.size
     checksum = Checksum(storage, tensor.name) if checked else None
-    return [Range(storage.path, storage.offset + tensor.offset, size, checksum)]
+    return [Range(storage.source, storage.offset + tensor.offset, size, checksum)]
 
 
 def verify(storages: Mapping[str, Storage]) -> None:
@@ -86,7 +86,7 @@ def verify(storages: Mapping[str, Storage]) -> None:
     """
     recorded = {key: storage for key, storage in storages.items() if storage.crc32 is not None}
     parts = [
-        Range(storage.path, storage.offset, storage.size, Checksum(storage, key))
+        Range(storage.source, storage.offset, storage.size, Checksum(storage, key))
         for key, storage in recorded.items()
         if storage.deflated is None
     ]
@@ -192,7 +192,7 @@ def read_tensor(weights: Weights, tensor: TensorInfo) -> bytearray:
             if isinstance(part, bytes):
                 left[:size] = part
             else:
-                files.read_into(left[:size], part.path, part.offset)
+                files.read_into(left[:size], part.source, part.offset)
             left = left[size:]
     if storage.crc32 is not None and _covers(tensor, storage):
         Checksum(storage, tensor.name).update(memoryview(values))

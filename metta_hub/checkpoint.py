@@ -209,6 +209,7 @@ class Origin:
         sources: every file that was read, with its state before the first byte was.
         findings: what the pickle asks for; None when there is none.
         pt: a plain `.pt` whose very bytes are the checkpoint's; None when it came from something else.
+        packed: such a `.pt` that lies in an archive; None when there is none.
         recipe: a file that gives the original `.pt` back together with the weights; None when there is none.
         unused_bytes: bytes of the `.pt`'s storages that no tensor uses: a place to hide things in.
         warnings: sentences that a user should see.
@@ -220,6 +221,7 @@ class Origin:
     sources: Mapping[Path, FileState]
     findings: Findings | None = None
     pt: Path | None = None
+    packed: Storage | None = None
     recipe: Path | None = None
     unused_bytes: int = 0
     warnings: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ __all__ = [
     "digest_bytes",
     "read_tensor",
     "tensor_parts",
+    "unpack",
     "verify",
     "write",
 ]
@@ -167,6 +168,18 @@ def copy(source: Path, target: Path) -> Written:
         SourceChangedError: `source` became shorter meanwhile.
     """
     return write([Range(source, 0, source.stat().st_size)], target)
+
+
+def unpack(stored: Storage, target: Path) -> Written:
+    """Copy a file out of the zip that it lies in, and hash it on the way.
+
+    Raises:
+        ChecksumError: it does not have its recorded checksum.
+        SourceChangedError: the zip became shorter meanwhile.
+    """
+    if stored.deflated is not None:
+        return write(inflating.blocks(stored), target)
+    return write([Range(stored.path, stored.offset, stored.size, Checksum(stored, target.name))], target)
 
 
 def digest_bytes(content: bytes) -> Written:

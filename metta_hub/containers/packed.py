@@ -8,13 +8,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from metta_hub import containers
 from metta_hub.checkpoint import Findings, Storage, Weights
 from metta_hub.containers import inflating, safetensors, torch_file
-from metta_hub.containers.torch_table import FREE_GROWTH, MAX_GROWTH
+from metta_hub.containers.torch_table import FREE_GROWTH, MAX_GROWTH, TorchFile
 from metta_hub.containers.zip_records import Member
 from metta_hub.containers.zips import Read
 from metta_hub.errors import FormatError
@@ -31,6 +30,7 @@ class Packed:
     Attributes:
         container: what `containers.sniff` calls such files.
         weights: the table; its storages lie in the zip.
+        pt: the bytes of the file itself, if torch.save wrote it; else None.
         findings: what its pickle asks for; None when it has none.
         unused_bytes: bytes of its storages that no tensor uses.
         warnings: sentences that a user should see.
@@ -38,6 +38,7 @@ class Packed:
 
     container: str
     weights: Weights
+    pt: Storage | None = None
     findings: Findings | None = None
     unused_bytes: int = 0
     warnings: tuple[str, ...] = ()
@@ -64,10 +65,24 @@ def look(read: Read, member: Member, path: Path) -> Packed:
         return Packed(container, _placed(safetensors.parse_header(start, member.size, label), member, path))
     if container not in torch_file.CONTAINERS:
         raise FormatError(label, "it is neither a safetensors file nor one of torch.save")
-    with _inside(read, member, path) as inner:
-        found = torch_file.look_in(inner, member.size, label)
+    pt = _stored(path, member)
+    found = look_at(pt, label)
     weights = _placed(found.weights, member, path)
-    return Packed(container, weights, found.findings, found.unused_bytes, found.warnings)
+    return Packed(container, weights, pt, found.findings, found.unused_bytes, found.warnings)
+
+
+def look_at(pt: Storage, label: Path) -> TorchFile:
+    """Look at a file of torch.save that lies in a zip.
+
+    Args:
+        pt: its bytes.
+        label: what to call it in errors.
+
+    Raises:
+        FormatError: as `look`.
+    """
+    with _inside(pt) as read:
+        return torch_file.look_in(read, pt.size, label)
 
 
 def _check_growth(member: Member, label: Path) -> None:
@@ -83,14 +98,13 @@ def _beginning(read: Read, member: Member, count: int, label: Path) -> bytes:
 
 
 @contextmanager
-def _inside(read: Read, member: Member, path: Path) -> Iterator[Read]:
-    """Gives bytes of the member."""
-    if member.packed is None:
-        yield lambda count, at: read(max(0, min(count, member.size - at)), member.offset + at)
-        return
-    descriptor = inflating.spilled(_stored(path, member))
+def _inside(storage: Storage) -> Iterator[Read]:
+    """Gives bytes of what lies in a zip."""
+    deflated = storage.deflated is not None
+    descriptor = inflating.spilled(storage) if deflated else os.open(storage.path, os.O_RDONLY | os.O_CLOEXEC)
+    start = 0 if deflated else storage.offset
     try:
-        yield partial(os.pread, descriptor)
+        yield lambda count, at: os.pread(descriptor, max(0, min(count, storage.size - at)), start + at)
     finally:
         os.close(descriptor)
 

@@ -144,7 +144,7 @@ def _weights_in(path: Path) -> Packed:
         return Packed(container, safetensors.read(path))
     if container in torch_file.CONTAINERS:
         opened = torch_file.read(path)
-        return Packed(container, opened.weights, opened.findings, opened.unused_bytes, opened.warnings)
+        return Packed(container, opened.weights, None, opened.findings, opened.unused_bytes, opened.warnings)
     raise FormatError(path, "it is neither a safetensors file nor one of torch.save")
 
 
@@ -172,6 +172,7 @@ def _read_zip(path: Path) -> Checkpoint:
             container=found.container,
             sources=sources,
             findings=found.findings,
+            packed=found.pt,
             unused_bytes=found.unused_bytes,
             warnings=found.warnings,
         ),

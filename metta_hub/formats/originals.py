@@ -14,12 +14,15 @@ def write_pt(checkpoint: Checkpoint, target: Path) -> tuple[Written, bool]:
     Raises:
         NotPlainError: the recipe gives back a `.pt` that asks for more than tensors.
         FormatError: a recipe is damaged, or the tensors cannot stand in a `.pt`.
+        ChecksumError: what lies in an archive is not what it records.
     """
     origin = checkpoint.origin
     if origin.pt is not None:
         return copying.copy(origin.pt, target), True
+    if origin.packed is not None:
+        return copying.unpack(origin.packed, target), True
     if origin.recipe is not None:
-        restored = recipe.restore(files.read_document(origin.recipe), checkpoint.weights, target)
+        restored = recipe.restore(files.read_document(origin.recipe), checkpoint.weights, target, origin.recipe)
         torch_file.read(target)  # a recipe is a stranger's: what it gives back is judged like any other `.pt`
         return restored, True
     return torch_zip.write(checkpoint.weights, target, archive_name=checkpoint.name), False

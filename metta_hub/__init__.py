@@ -11,6 +11,7 @@ from metta_hub._version import __version__
 
 if TYPE_CHECKING:
     from metta_hub.api.diff import diff as diff
+    from metta_hub.api.export import export as export
     from metta_hub.api.from_pretrained import from_pretrained as from_pretrained
     from metta_hub.api.inspect import inspect as inspect
     from metta_hub.api.list import list_checkpoints as list_checkpoints
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "MettaHubError": "metta_hub.errors",
     "diff": "metta_hub.api.diff",
+    "export": "metta_hub.api.export",
     "from_pretrained": "metta_hub.api.from_pretrained",
     "inspect": "metta_hub.api.inspect",
     "list_checkpoints": "metta_hub.api.list",
@@ -42,6 +44,7 @@ __all__ = [
     "MettaHubError",
     "__version__",
     "diff",
+    "export",
     "from_pretrained",
     "inspect",
     "list_checkpoints",

@@ -51,6 +51,7 @@ class Storage(NamedTuple):
         size: how many bytes.
         crc32: the checksum that the file records for them; None when it records none.
         deflated: how many bytes they take in the file, compressed; None when they stand there as they are.
+        within: the deflated run of bytes that they are a part of; then `offset` counts in its inflated bytes.
     """
 
     path: Path
@@ -58,6 +59,12 @@ class Storage(NamedTuple):
     size: int
     crc32: int | None = None
     deflated: int | None = None
+    within: "Storage | None" = None
+
+    @property
+    def source(self) -> "Path | Storage":
+        """What `offset` counts in: the file, or a deflated run of bytes."""
+        return self.path if self.within is None else self.within
 
 
 class TensorInfo(NamedTuple):
@@ -202,6 +209,7 @@ class Origin:
         sources: every file that was read, with its state before the first byte was.
         findings: what the pickle asks for; None when there is none.
         pt: a plain `.pt` whose very bytes are the checkpoint's; None when it came from something else.
+        packed: such a `.pt` that lies in an archive; None when there is none.
         recipe: a file that gives the original `.pt` back together with the weights; None when there is none.
         unused_bytes: bytes of the `.pt`'s storages that no tensor uses: a place to hide things in.
         warnings: sentences that a user should see.
@@ -213,6 +221,7 @@ class Origin:
     sources: Mapping[Path, FileState]
     findings: Findings | None = None
     pt: Path | None = None
+    packed: Storage | None = None
     recipe: Path | None = None
     unused_bytes: int = 0
     warnings: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ from pathlib import Path
 from metta_hub.errors import BadNameError, BadReferenceError, UsageError
 
 SCHEME = "hf://"
+#: Most bytes of a bundle's name: room for `.zip`, and for what its temporary file is called.
+MAX_BUNDLE_NAME = 220
 #: What can follow the colon of a reference, in words.
 SELECTORS = "latest, best, best=METRIC, min=METRIC, epoch=N or a checkpoint's name"
 #: Names that mean something else where a checkpoint's name could stand.
@@ -25,6 +27,7 @@ _REPO_PART = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,
 # What of git's rule for names of branches and tags keeps a revision from meaning another path in a URL.
 _REVISION = re.compile(r"(?!.*(\.\.|//|/\.))[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,248}[A-Za-z0-9_-])?")
 _DIGITS = re.compile(r"[0-9]{1,15}")
+_RUN = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]+")
 _AGENT = re.compile(r"(.+)__e([0-9]{1,15})__s([0-9]{1,15})__t([0-9]{1,15})__sc(-?[0-9]{1,15})")
 _TRAILING_DIGITS = re.compile(r"(?<![0-9])[0-9]{1,15}\Z")
 
@@ -171,8 +174,27 @@ def agent_facts(text: str) -> dict[str, int | float | str]:
             "train_time": float(seconds),
         }
         return facts | {"run": run, "score": int(score) / 10_000}
+    versioned = run_and_epoch(text)
+    return {"epoch": versioned[1], "run": versioned[0]} if versioned else {}
+
+
+def run_and_epoch(text: str) -> tuple[str, int] | None:
+    """Read `RUN:vN`, as Metta names its checkpoints: the last `:v`, and digits to the end; dots belong to the run."""
     run, version, epoch = text.rpartition(":v")
-    return {"epoch": int(epoch), "run": run} if version and run and _DIGITS.fullmatch(epoch) else {}
+    return (run, int(epoch)) if version and run and _DIGITS.fullmatch(epoch) else None
+
+
+def bundle_name(run: str, epoch: int) -> str:
+    """What Metta calls the bundle of a run's epoch.
+
+    Raises:
+        BadNameError: no folder or file can be called so.
+    """
+    name = f"{run}:v{epoch}"
+    if not run or run.startswith(".") or not _RUN.fullmatch(run) or epoch < 0 or len(name.encode()) > MAX_BUNDLE_NAME:
+        reason = "a run is called without '/' and control characters, and does not begin with a dot"
+        raise BadNameError(name[:MAX_BUNDLE_NAME], reason, hint="--run NAME says what to call it")
+    return name
 
 
 # --- file names in a repo (design: section 4) -------------------------------------------------------------

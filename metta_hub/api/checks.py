@@ -20,7 +20,7 @@ from metta_hub.errors import (
     NotAHubError,
     RateLimitError,
 )
-from metta_hub.formats import files
+from metta_hub.formats import bundle, files
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Entry, FileRecord
 from metta_hub.names import CARD, CONFIG, INDEX
@@ -197,7 +197,7 @@ def check_local(path: Path) -> Iterator[Check]:
     try:
         checkpoint = formats.read(path)
     except (MettaHubError, OSError) as error:
-        if path.is_dir():  # of no kind that can be damaged
+        if path.is_dir() and not bundle.sniff(path):  # of no kind that can be damaged
             raise
         yield Check(path.name, ok=False, detail=" ".join(str(error).split()))
         return
@@ -216,6 +216,9 @@ def check_local(path: Path) -> Iterator[Check]:
 
 def _check_sums(checkpoint: Checkpoint, file: str) -> Check:
     name = f"{file}: checksums"
+    if checkpoint.origin.format in {bundle.FORMAT, bundle.MPT}:
+        recorded = bundle.check_sums(checkpoint)
+        return Check(name, recorded or None, "every CRC-32 is right" if recorded else "the files record none")
     if all(storage.crc32 is None for storage in checkpoint.weights.storages.values()):
         return Check(name, None, "the file records none")
     torch_zip.check_sums(checkpoint.origin.path)

@@ -7,7 +7,8 @@ from pathlib import Path
 from metta_hub import metadata, scrub, strict_json
 from metta_hub.api import targets
 from metta_hub.checkpoint import Checkpoint
-from metta_hub.containers import torch_file
+from metta_hub.containers import packed, torch_file
+from metta_hub.containers.torch_table import TorchFile
 from metta_hub.containers.torch_zip import TorchZip
 from metta_hub.errors import FormatError, SecretError
 from metta_hub.formats import files
@@ -60,8 +61,8 @@ def judge(
             f"{source.origin.unused_bytes:,} bytes of its storages belong to no tensor, and would be published unseen",
             hint="--no-pt publishes the tensors alone",
         )
-    if pt and source.origin.pt is not None:
-        _check_pickle(source.origin.pt)
+    if pt and (looked := _original(source)):
+        _check_pickle(looked)
     known = _completed(source.metadata, settings, metadata_file)
     uri = known.values.get("uri")
     published = {**known.values, "uri": f"file://{source.name}.pt"}
@@ -97,13 +98,20 @@ def _check_names(source: Checkpoint) -> None:
             raise SecretError("a tensor's name", "a home path", hint="rename the tensor in the state dict")
 
 
-def _check_pickle(pt: Path) -> None:
+def _original(source: Checkpoint) -> TorchFile | None:
+    """The `.pt` that would be published as it is."""
+    origin = source.origin
+    if origin.pt is not None:
+        return torch_file.look(origin.pt)
+    return None if origin.packed is None else packed.look_at(origin.packed, origin.path)
+
+
+def _check_pickle(looked: TorchFile) -> None:
     """What else a `.pt` says: the name of its archive, and the state dict's own metadata.
 
     Raises:
         SecretError: something looks like a credential, in bytes that must stay as they are.
     """
-    looked = torch_file.look(pt)
     try:
         if isinstance(looked, TorchZip):
             scrub.check_text(looked.root, "the name of its archive")

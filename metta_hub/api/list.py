@@ -10,7 +10,7 @@ from metta_hub.api import targets
 from metta_hub.api.remote import RepoCommit, RepoFolder
 from metta_hub.api.report import Report, silent
 from metta_hub.errors import MettaHubError, NotFoundError
-from metta_hub.formats import pair
+from metta_hub.formats import bundle, pair
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Entry, FileRecord, Index
 from metta_hub.metadata import JSON
@@ -48,7 +48,7 @@ def list_checkpoints(
     cache_dir: Path | None = None,
     report: Report = silent,
 ) -> tuple[Listed, ...]:
-    """List the checkpoints of a folder of pairs, a repo folder or a repo, best first.
+    """List the checkpoints of a folder of pairs or bundles, a repo folder or a repo, best first.
 
     Args:
         target: a folder, or `[hf://]org/name[@revision]`.
@@ -75,24 +75,33 @@ def list_checkpoints(
 def _index_of(path: Path, report: Report) -> Index:
     if repo_format.sniff(path):
         return RepoFolder(path).index
+    if bundle.sniff(path):
+        return Index(None, (_entry_of_bundle(path),))
     folder = path if path.is_dir() else path.parent
-    pairs = pair.find(folder)
-    if not pairs:
+    pairs, bundles = pair.find(folder), bundle.find(folder)
+    if not pairs and not bundles:
         raise NotFoundError(
             str(folder),
-            f"{folder} holds no pair (NAME.pt with NAME.json).",
+            f"{folder} holds no pair (NAME.pt with NAME.json) and no bundle.",
             hint="'metta-hub inspect FILE' looks into one file",
         )
     entries = []
-    for pt in pairs:
+    for found, describe in [(pt, _entry_of_pair) for pt in pairs] + [(one, _entry_of_bundle) for one in bundles]:
         try:
-            entries.append(_entry_of(pt))
+            entries.append(describe(found))
         except (MettaHubError, OSError) as error:
-            report("warning", f"{pt.name} is left out: {error}")
+            report("warning", f"{found.name} is left out: {error}")
     return Index(None, tuple(entries))
 
 
-def _entry_of(pt: Path) -> Entry:
+def _entry_of_bundle(path: Path) -> Entry:
+    found = bundle.read(path)
+    states = {source.name: state for source, state in found.origin.sources.items()}
+    files = {name: FileRecord(state.size, "") for name, state in states.items() if name != bundle.TRAINER_STATE}
+    return index_file.entry_of(found.name, found.metadata, parameters=0, files=files, published_at="")
+
+
+def _entry_of_pair(pt: Path) -> Entry:
     known = pair.read_metadata(pt)
     files = {pt.name: FileRecord(pt.stat().st_size, "")}
     return index_file.entry_of(names.checkpoint_name(pt.stem), known, parameters=0, files=files, published_at="")

@@ -9,10 +9,10 @@ from metta_hub import disk, metadata, names
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, silent, working
 from metta_hub.checkpoint import Checkpoint
-from metta_hub.containers import copying, recipe, safetensors, torch_file, torch_zip
+from metta_hub.containers import copying, recipe, safetensors, torch_file
 from metta_hub.containers.copying import Written
 from metta_hub.errors import FormatError
-from metta_hub.formats import files
+from metta_hub.formats import originals
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import FileRecord
 
@@ -75,17 +75,14 @@ def make(checkpoint: Checkpoint, folder: Path, *, keep_pt: bool, report: Report 
 
 
 def _original(checkpoint: Checkpoint, folder: Path) -> Path | None:
-    """The `.pt` to publish: as it was read, as the recipe of a repo folder gives it back, or as migration makes it."""
+    """The `.pt` to publish: as it was read, as an archive or a recipe gives it back, or as migration makes it."""
     origin = checkpoint.origin
-    if origin.pt is not None or (origin.recipe is None and not origin.migrates):
+    if origin.pt is not None or (origin.packed is None and origin.recipe is None and not origin.migrates):
         return origin.pt
     made = folder / "original.pt"
     what = f"the original of {checkpoint.name}"
     with disk.writing(folder.parent, checkpoint.weights.nbytes, what=what, hint=disk.ELSEWHERE):
-        if origin.recipe is not None:
-            recipe.restore(files.read_document(origin.recipe), checkpoint.weights, made, origin.recipe)
-        else:
-            torch_zip.write(checkpoint.weights, made, archive_name=checkpoint.name)
+        originals.write_pt(checkpoint, made)
     return made
 
 

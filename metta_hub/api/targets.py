@@ -11,7 +11,7 @@ from metta_hub.errors import BadReferenceError, NotFoundError, UsageError
 from metta_hub.names import Reference
 
 #: What files are called that metta-hub reads.
-_ENDINGS = (".pt", ".pth", ".json", ".safetensors", "/")
+_ENDINGS = (".pt", ".pth", ".json", ".safetensors", ".zip", ".mpt", "/")
 
 
 def parse(text: str, *, revision: str | None = None, report: Report = silent) -> Path | Reference:

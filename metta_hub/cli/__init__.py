@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from metta_hub.cli import failures, get, look, old, publish, serve
+from metta_hub.cli import export, failures, get, look, old, publish, serve
 from metta_hub.cli.help import Group
 from metta_hub.cli.output import write
 
@@ -37,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (publish, get, look, old, serve):
+for module in (publish, get, export, look, old, serve):
     module.add_to(app)
 
 

@@ -14,7 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from metta_hub.checkpoint import Storage
-from metta_hub.containers import strided
+from metta_hub.containers import inflating, strided
 from metta_hub.errors import ChecksumError
 
 if TYPE_CHECKING:
@@ -70,17 +70,17 @@ class Checksum:
 
 
 class Range(NamedTuple):
-    """So many bytes of a file.
+    """So many bytes of a file, or of what a file holds deflated.
 
     Attributes:
-        path: the file.
+        source: the file, or a deflated storage, of whose inflated bytes they are.
         offset: where they start.
         size: how many.
         checksum: sees them pass; None when nobody asks.
         at_once: whether the part after this one needs the checksum; else it may be taken later.
     """
 
-    path: Path
+    source: Path | Storage
     offset: int
     size: int
     checksum: Checksum | None = None
@@ -91,10 +91,10 @@ Part = bytes | Range
 
 
 class Files:
-    """Files open for reading, by path; closed together."""
+    """Files open for reading; closed together. What lies deflated in one is inflated once, into a nameless file."""
 
     def __init__(self) -> None:
-        self._open: dict[Path, int] = {}
+        self._open: dict[Path | Storage, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -103,17 +103,23 @@ class Files:
         for descriptor in self._open.values():
             os.close(descriptor)
 
-    def read_into(self, target: memoryview, path: Path, offset: int) -> None:
+    def read_into(self, target: memoryview, source: Path | Storage, offset: int) -> None:
         """Fill `target` from `offset` on.
 
         Raises:
+            ChecksumError: what lies deflated is not what was recorded.
             SourceChangedError: the file ends before that.
         """
-        descriptor = self._open.get(path)
+        descriptor = self._open.get(source)
         if descriptor is None:
-            descriptor = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._open[source] = _opened(source)
         if os.preadv(descriptor, [target], offset) != len(target):
+            path = source.path if isinstance(source, Storage) else source
             strided.read_into(descriptor, target, offset, path)  # it takes what comes, and says where the file ends
+
+
+def _opened(source: Path | Storage) -> int:
+    return inflating.spilled(source) if isinstance(source, Storage) else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class Block(NamedTuple):
@@ -147,7 +153,7 @@ def blocks_of(parts: Iterable[Part], files: Files, take: Callable[[], memoryview
             if isinstance(part, bytes):
                 target[:] = part[done : done + count]
             else:
-                files.read_into(target, part.path, part.offset + done)
+                files.read_into(target, part.source, part.offset + done)
                 if part.checksum is not None and defer and not part.at_once:
                     passing.append((part.checksum, filled, filled + count))
                 elif part.checksum is not None:
@@ -283,7 +289,7 @@ class ChecksumsAhead:
 
     def _crc32(self, storage: Storage, files: Files, buffer: memoryview) -> int:
         checksum = Checksum(storage, storage.path.name)
-        parts = [Range(storage.path, storage.offset, storage.size, checksum)]
+        parts = [Range(storage.source, storage.offset, storage.size, checksum)]
         for _ in blocks_of(parts, files, lambda: buffer, defer=False):
             if self._stopped:
                 break

@@ -24,6 +24,7 @@ __all__ = [
     "digest_bytes",
     "read_tensor",
     "tensor_parts",
+    "unpack",
     "verify",
     "write",
 ]
@@ -69,13 +70,13 @@ def tensor_parts(tensor: TensorInfo, storage: Storage) -> Iterable[Part]:
     A recorded checksum is compared on the way when the values are the whole storage.
     """
     if storage.deflated is not None or tensor.marked or not tensor.contiguous:
-        gather = strided.gather if storage.deflated is None else inflating.values
+        gather = strided.gather if storage.deflated is None and storage.within is None else inflating.values
         stored = gather(tensor, storage)
         return marks.resolved(tensor, stored) if tensor.marked else stored
     size = tensor.nbytes
     checked = storage.crc32 is not None and size == storage.size
     checksum = Checksum(storage, tensor.name) if checked else None
-    return [Range(storage.path, storage.offset + tensor.offset, size, checksum)]
+    return [Range(storage.source, storage.offset + tensor.offset, size, checksum)]
 
 
 def verify(storages: Mapping[str, Storage]) -> None:
@@ -86,7 +87,7 @@ def verify(storages: Mapping[str, Storage]) -> None:
     """
     recorded = {key: storage for key, storage in storages.items() if storage.crc32 is not None}
     parts = [
-        Range(storage.path, storage.offset, storage.size, Checksum(storage, key))
+        Range(storage.source, storage.offset, storage.size, Checksum(storage, key))
         for key, storage in recorded.items()
         if storage.deflated is None
     ]
@@ -169,6 +170,18 @@ def copy(source: Path, target: Path) -> Written:
     return write([Range(source, 0, source.stat().st_size)], target)
 
 
+def unpack(stored: Storage, target: Path) -> Written:
+    """Copy a file out of the zip that it lies in, and hash it on the way.
+
+    Raises:
+        ChecksumError: it does not have its recorded checksum.
+        SourceChangedError: the zip became shorter meanwhile.
+    """
+    if stored.deflated is not None:
+        return write(inflating.blocks(stored), target)
+    return write([Range(stored.path, stored.offset, stored.size, Checksum(stored, target.name))], target)
+
+
 def digest_bytes(content: bytes) -> Written:
     """Size and sha256 of bytes in memory."""
     import hashlib  # as in `blocks`
@@ -192,7 +205,7 @@ def read_tensor(weights: Weights, tensor: TensorInfo) -> bytearray:
             if isinstance(part, bytes):
                 left[:size] = part
             else:
-                files.read_into(left[:size], part.path, part.offset)
+                files.read_into(left[:size], part.source, part.offset)
             left = left[size:]
     if storage.crc32 is not None and _covers(tensor, storage):
         Checksum(storage, tensor.name).update(memoryview(values))

@@ -1,8 +1,8 @@
-"""Storages that a zip holds deflated, as tools that pack a `.pt` again leave them: read as a stream, in flat memory."""
+"""Bytes that a zip holds deflated, as tools that pack a `.pt` again leave them: read as a stream, in flat memory."""
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -83,16 +83,51 @@ def values(tensor: TensorInfo, storage: Storage) -> Iterator[bytes]:
         ChecksumError: as `blocks`.
         SourceChangedError: as `blocks`.
     """
-    if tensor.contiguous:
+    if tensor.contiguous and storage.within is None:
         yield from _window(storage, tensor.offset, tensor.nbytes)
         return
+    whole, start = (storage, 0) if storage.within is None else (storage.within, storage.offset)
+    descriptor = spilled(whole)  # strided values are taken from all over it
+    try:
+        yield from strided.gather_from(descriptor, start, tensor, storage.path)
+    finally:
+        os.close(descriptor)
+
+
+def spilled(storage: Storage) -> int:
+    """Inflate a storage into a file without a name, which is gone when the descriptor that is returned is closed.
+
+    Raises:
+        ChecksumError: as `blocks`.
+        SourceChangedError: as `blocks`.
+    """
     from tempfile import TemporaryFile  # it loads much that nearly no file needs
 
-    with TemporaryFile() as whole:  # strided values are taken from all over it
+    with TemporaryFile() as whole:
         for block in blocks(storage):
             whole.write(block)
         whole.flush()
-        yield from strided.gather_from(whole.fileno(), 0, tensor, storage.path)
+        return os.dup(whole.fileno())
+
+
+def beginning(read: Callable[[int, int], bytes], member: Member, count: int, path: Path | str) -> bytes:
+    """The first bytes of a deflated member, without the rest; fewer when it has fewer.
+
+    Raises:
+        ChecksumError: it cannot be inflated.
+    """
+    inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    found, offset, end = bytearray(), member.offset, member.offset + (member.packed or 0)
+    while len(found) < count and offset < end and not inflater.eof:
+        packed = read(min(_READ, end - offset), offset)
+        if not packed:
+            raise SourceChangedError(path, f"it ended at byte {offset:,} while it was read")
+        offset += len(packed)
+        try:
+            found += inflater.decompress(packed, count - len(found))
+        except zlib.error:
+            raise ChecksumError(path, member.name, f"{member.name} is damaged: it can't be inflated") from None
+    return bytes(found)
 
 
 def _window(storage: Storage, start: int, size: int) -> Iterator[bytes]:

@@ -213,7 +213,7 @@ def _check_places(placed: list[tuple[TensorInfo, int, int]], size: int, path: Pa
 # --- writing ---
 
 
-def write(weights: Weights, path: Path, *, hashed: bool = True) -> Written:
+def write(weights: Weights, path: Path, *, hashed: bool = True, bare: bool = False) -> Written:
     """Write every tensor under its own name, tied ones too; the same table gives the same bytes.
 
     Checksums that the source records are compared on the way.
@@ -222,6 +222,7 @@ def write(weights: Weights, path: Path, *, hashed: bool = True) -> Written:
         weights: any strides; none may be named `__metadata__`.
         path: as `copying.write` takes it.
         hashed: whether `Written.sha256` is wanted.
+        bare: leave out the note that the tensors are PyTorch's.
 
     Raises:
         FormatError: a name cannot stand in the header.
@@ -230,14 +231,14 @@ def write(weights: Weights, path: Path, *, hashed: bool = True) -> Written:
     """
     ordered = sorted(weights.tensors, key=lambda tensor: (-RANK[tensor.dtype], tensor.name))
     unchecked = {key: storage for key, storage in weights.storages.items() if storage.crc32 is not None}
-    written = copying.write(_parts(weights, ordered, unchecked, path), path, hashed=hashed)
+    written = copying.write(_parts(weights, ordered, unchecked, _header(ordered, path, bare=bare)), path, hashed=hashed)
     copying.verify(unchecked)
     return written
 
 
-def _parts(weights: Weights, ordered: list[TensorInfo], unchecked: dict[str, Storage], path: Path) -> Iterator[Part]:
+def _parts(weights: Weights, ordered: list[TensorInfo], unchecked: dict[str, Storage], header: bytes) -> Iterator[Part]:
     """The file from its first byte to its last; takes from `unchecked` what is checked on the way."""
-    yield _header(ordered, path)
+    yield header
     for tensor in ordered:
         storage = weights.storages[tensor.storage]
         if storage.deflated is not None:
@@ -248,8 +249,8 @@ def _parts(weights: Weights, ordered: list[TensorInfo], unchecked: dict[str, Sto
             yield part
 
 
-def _header(ordered: list[TensorInfo], path: Path) -> bytes:
-    entries: dict[str, object] = {_METADATA: {"format": "pt"}}
+def _header(ordered: list[TensorInfo], path: Path, *, bare: bool) -> bytes:
+    entries: dict[str, object] = {} if bare else {_METADATA: {"format": "pt"}}
     position = 0
     for tensor in ordered:
         if tensor.name == _METADATA:

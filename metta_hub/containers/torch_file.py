@@ -9,7 +9,7 @@ from metta_hub.containers import torch_legacy, torch_zip
 from metta_hub.containers.torch_table import TorchFile
 from metta_hub.containers.zips import Read
 
-__all__ = ["CONTAINERS", "TorchFile", "judge_pickle", "look", "pickle_in", "read"]
+__all__ = ["CONTAINERS", "TorchFile", "judge_pickle", "look", "look_in", "pickle_in", "read"]
 
 _MODULES: dict[str, ModuleType] = {module.CONTAINER: module for module in (torch_zip, torch_legacy)}
 
@@ -24,6 +24,17 @@ def look(path: Path) -> TorchFile:
         FormatError: torch.save did not write it, or it is damaged, or claims something impossible.
     """
     found: TorchFile = _MODULES.get(containers.sniff(path), torch_zip).look(path)
+    return found
+
+
+def look_in(read: Read, size: int, path: Path) -> TorchFile:
+    """Look at a file that lies within another; as `torch_zip.look_in`.
+
+    Raises:
+        FormatError: as `look`.
+    """
+    module = _MODULES.get(containers.kind(read(containers.HEAD, 0), size), torch_zip)
+    found: TorchFile = module.look_in(read, size, path)
     return found
 
 

@@ -85,7 +85,7 @@ def look(path: Path) -> TorchLegacy:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with pickles.paused_gc():
-            return _look(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
+            return look_in(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
     finally:
         os.close(descriptor)
 
@@ -133,7 +133,12 @@ def judge_pickle(pickle: bytes, path: Path | str) -> Findings:
 # --- looking ---
 
 
-def _look(read: Read, size: int, path: Path) -> TorchLegacy:
+def look_in(read: Read, size: int, path: Path) -> TorchLegacy:
+    """Look at a stream that lies within another file; as `torch_zip.look_in`.
+
+    Raises:
+        FormatError: as `look`.
+    """
     stream = _stream(read, size, path)
     table, unused, reason = None, 0, ""
     try:

@@ -19,8 +19,8 @@ _LOADED = frozenset({2, 3})
 
 #: A view that repeats its values takes more bytes in safetensors than here. Beyond this many times the size of the
 #: file, and this many bytes, it is taken for an attack.
-_MAX_GROWTH = 16
-_FREE_GROWTH = 64 << 20
+MAX_GROWTH = 16
+FREE_GROWTH = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def used(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage], stored:
         FormatError: written out, the tensors would take many times the `stored` bytes of the file.
     """
     count, written_out = _used(tensors, storages)
-    if written_out > _MAX_GROWTH * stored + _FREE_GROWTH:
+    if written_out > MAX_GROWTH * stored + FREE_GROWTH:
         if any(storage.deflated is not None for storage in storages.values()):
             raise FormatError(path, f"its {stored:,} compressed bytes would be inflated to {written_out:,}")
         raise FormatError(path, f"its tensors repeat {stored:,} bytes until they take {written_out:,}")

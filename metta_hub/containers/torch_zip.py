@@ -30,6 +30,7 @@ __all__ = [
     "check_sums",
     "judge_pickle",
     "look",
+    "look_in",
     "members_of",
     "object_pickle",
     "read",
@@ -79,7 +80,7 @@ def look(path: Path) -> TorchZip:
     try:
         with pickles.paused_gc():
             # In a call of its own: what it no longer needs is gone before the collector may look at it.
-            return _look(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
+            return look_in(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
     finally:
         os.close(descriptor)
 
@@ -96,7 +97,17 @@ def read(path: Path) -> TorchZip:
     return found
 
 
-def _look(read: Read, size: int, path: Path) -> TorchZip:
+def look_in(read: Read, size: int, path: Path) -> TorchZip:
+    """Look at a file that lies within another.
+
+    Args:
+        read: gives bytes of it.
+        size: how many it has.
+        path: what to call it in errors, and in its storages.
+
+    Raises:
+        FormatError: as `look`.
+    """
     archive = zips.look(read, size, path)
     root, members = members_of(archive, path)
     pickle = zips.read_member(read, archive, members["data.pkl"], path)

@@ -90,11 +90,11 @@ def _storage_member(members: list[Member], name: str, storage: Storage, ahead: C
             yield block
         member = member._replace(crc32=crc32)
     elif _is_read_ahead(storage):
-        yield Range(storage.path, storage.offset, storage.size)
+        yield Range(storage.source, storage.offset, storage.size)
         member = member._replace(crc32=ahead.next())
     else:
         checksum = Checksum(storage, name)
-        yield Range(storage.path, storage.offset, storage.size, checksum, at_once=storage.crc32 is None)
+        yield Range(storage.source, storage.offset, storage.size, checksum, at_once=storage.crc32 is None)
         if storage.crc32 is None:
             member = member._replace(crc32=checksum.value)
     members.append(member)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 ALIGNMENT = 64
 
 LOCAL = Struct("<4s5H3L2H")
-CENTRAL = Struct("<4s4x4H3L4H6xL")  # without versions and attributes, which mean nothing here
+CENTRAL = Struct("<4s4x4H3L4H4xHL")  # without versions, and of the attributes only what Unix puts there
 DESCRIPTOR = Struct("<4s3L")
 DESCRIPTOR64 = Struct("<4sL2Q")
 END = Struct("<4s4H2LH")
@@ -50,6 +50,7 @@ class Member(NamedTuple):
         crc32: their recorded checksum; see `Archive.checksummed`.
         flags: zip's general purpose flags.
         packed: how many bytes they take in the file, deflated; None when they stand there as they are.
+        mode: kind and permissions of the file that was packed; 0 where nobody recorded them.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Member(NamedTuple):
     crc32: int
     flags: int
     packed: int | None = None
+    mode: int = 0
 
 
 def flags_of(size: int) -> int:
@@ -113,7 +115,7 @@ def _central(member: Member) -> bytes:
     name, wide = member.name.encode(), _wide_field(member.size, member.header)
     size, header = min(member.size, MAX32), min(member.header, MAX32)
     lengths = len(name), len(wide), 0
-    fixed = CENTRAL.pack(CENTRAL_SIGNATURE, member.flags, 0, 0, 0, member.crc32, size, size, *lengths, 0, header)
+    fixed = CENTRAL.pack(CENTRAL_SIGNATURE, member.flags, 0, 0, 0, member.crc32, size, size, *lengths, 0, 0, header)
     return fixed + name + wide
 
 

@@ -47,6 +47,12 @@ from metta_hub.errors import ChecksumError, FormatError
 #: Gives at most so many bytes from an offset on; fewer at the end of what there is.
 Read = Callable[[int, int], bytes]
 
+#: Kinds of extra fields.
+Notes = frozenset[int]
+
+#: Times and owners of files, as Info-ZIP, 7-Zip and others note them beside each member: they change no byte of it.
+NOTES: Notes = frozenset({0x000A, 0x5455, 0x5855, 0x7855, 0x7875})
+
 #: Most members, and largest central directory in bytes.
 MAX_MEMBERS = 200_000
 MAX_DIRECTORY = 64 << 20
@@ -85,10 +91,17 @@ class _Entry(NamedTuple):
     flags: int
     when: int
     name: bytes
+    mode: int
 
 
-def look(read: Read, size: int, path: Path | str) -> Archive:
+def look(read: Read, size: int, path: Path | str, notes: Notes = frozenset()) -> Archive:
     """Find the members of a zip of `size` bytes.
+
+    Args:
+        read: gives bytes of it.
+        size: how many it has.
+        path: the file, for errors.
+        notes: extra fields that it may have besides PyTorch's, as `NOTES`.
 
     Raises:
         FormatError: it is not a zip, is cut short, holds members that are encrypted or neither stored nor deflated,
@@ -99,8 +112,8 @@ def look(read: Read, size: int, path: Path | str) -> Archive:
         directory = read(end - start, start)
         if len(directory) != end - start:
             raise FormatError(path, "the file ends within its directory")
-        entries = _entries(directory, count, path)
-        members = _place(read, entries, start, path)
+        entries = _entries(directory, count, path, notes)
+        members = _place(read, entries, start, path, notes)
     except error:
         raise FormatError(path, "the zip archive is cut short") from None
     return Archive(members, checksummed=any(member.crc32 for member in members))
@@ -152,13 +165,13 @@ def _explain_missing_end(read: Read, size: int, path: Path | str) -> None:
     raise FormatError(path, f"there are bytes after its end record at byte {tail_start + found:,}")
 
 
-def _entries(directory: bytes, count: int, path: Path | str) -> list[_Entry]:
+def _entries(directory: bytes, count: int, path: Path | str, notes: Notes) -> list[_Entry]:
     """Read the central directory; sorted by where the members lie."""
     entries: list[_Entry] = []
     position = 0
     for _ in range(count):
         fixed = CENTRAL.unpack_from(directory, position)
-        signature, flags, method, time, date, crc, packed, size, named, extra, comment, disk, header = fixed
+        signature, flags, method, time, date, crc, packed, size, named, extra, comment, disk, mode, header = fixed
         name_at = position + CENTRAL.size
         position = name_at + named + extra + comment
         name = directory[name_at : name_at + named]
@@ -166,11 +179,12 @@ def _entries(directory: bytes, count: int, path: Path | str) -> list[_Entry]:
             raise FormatError(path, "its directory is damaged")
         if method not in _FLAGS_KNOWN or flags & ~_FLAGS_KNOWN[method]:
             _refuse_member(name, method, flags, path)
-        if extra or MAX32 in (size, packed, header):
-            size, packed, header = _wide(directory[name_at + named : position], size, packed, header, path)
+        wide = _without(notes, directory[name_at + named : position])
+        if wide or MAX32 in (size, packed, header):
+            size, packed, header = _wide(wide, size, packed, header, path)
         if packed != size and (method == _STORED or size > packed * inflating.MAX_RATIO):
             raise FormatError(path, f"its directory gives the member '{_text(name, path)}' two sizes")
-        entries.append(_Entry(header, size, packed, method, crc, flags, time | date << 16, name))
+        entries.append(_Entry(header, size, packed, method, crc, flags, time | date << 16, name, mode))
     if position != len(directory):
         raise FormatError(path, "its directory holds more than its members")
     names = [entry.name for entry in entries]
@@ -204,6 +218,19 @@ def _wide(extra: bytes, size: int, packed: int, header: int, path: Path | str) -
     return size, packed, header
 
 
+def _without(notes: Notes, extra: bytes) -> bytes:
+    """Extra fields but for those that only note something; broken ones stay as they are."""
+    if not notes or not extra:
+        return extra
+    kept, at = b"", 0
+    while at + EXTRA.size <= len(extra):
+        kind, length = EXTRA.unpack_from(extra, at)
+        stop = at + EXTRA.size + length
+        kept += b"" if kind in notes else extra[at:stop]
+        at = stop
+    return kept if at == len(extra) else extra
+
+
 def _zip64_values(extra: bytes) -> list[int] | None:
     """The values of a zip64 field at the start of `extra`; None when there is none."""
     if len(extra) < EXTRA.size:
@@ -214,13 +241,13 @@ def _zip64_values(extra: bytes) -> list[int] | None:
     return [U64.unpack_from(extra, 4 + at)[0] for at in range(0, length, 8)]
 
 
-def _place(read: Read, entries: Sequence[_Entry], end: int, path: Path | str) -> tuple[Member, ...]:
+def _place(read: Read, entries: Sequence[_Entry], end: int, path: Path | str, notes: Notes) -> tuple[Member, ...]:
     """Find the bytes of every member; they and what belongs to them must fill everything up to `end`."""
     members: list[Member] = []
     previous: _Entry | None = None
     at, between = 0, b""
     for entry in entries:
-        header_at, size, packed, method, crc32, flags, when, raw = entry
+        header_at, size, packed, method, crc32, flags, when, raw, mode = entry
         name = _text(raw, path)
         # Nearly always a descriptor and a header as PyTorch writes them stand here: then one comparison does.
         usual = local_header(raw, size, header_at)
@@ -229,12 +256,12 @@ def _place(read: Read, entries: Sequence[_Entry], end: int, path: Path | str) ->
         if as_usual and method == _STORED and flags == (FLAGS if size else FLAGS_EMPTY) and not when:
             offset = header_at + len(usual)
         else:
-            offset = header_at + _examine(read, at, previous, entry, path)
+            offset = header_at + _examine(read, at, previous, entry, path, notes)
         at = offset + packed
         if at > end:
             beyond = f"claims {packed:,} bytes; {max(0, end - offset):,} are left"
             raise FormatError(path, f"its member '{name}' {beyond}")
-        member = Member(name, header_at, offset, size, crc32, flags, packed if method == _DEFLATED else None)
+        member = Member(name, header_at, offset, size, crc32, flags, packed if method == _DEFLATED else None, mode)
         members.append(member)
         previous, between = entry, descriptor(member)
     gap = _checked_gap(end - at, previous, path)
@@ -243,7 +270,7 @@ def _place(read: Read, entries: Sequence[_Entry], end: int, path: Path | str) ->
     return tuple(members)
 
 
-def _examine(read: Read, at: int, previous: _Entry | None, entry: _Entry, path: Path | str) -> int:
+def _examine(read: Read, at: int, previous: _Entry | None, entry: _Entry, path: Path | str, notes: Notes) -> int:
     """Check what stands between the end of a member and the bytes of the next; how long its local header is."""
     gap = _checked_gap(entry.header - at, previous, path)
     if previous is not None:
@@ -254,7 +281,7 @@ def _examine(read: Read, at: int, previous: _Entry | None, entry: _Entry, path: 
     extra = read(length, entry.header + fixed)
     if len(extra) < length:
         raise FormatError(path, f"the file ends within its member '{_text(entry.name, path)}'")
-    _check_extra(extra, entry, path)
+    _check_extra(_without(notes, extra), entry, path)
     return fixed + length
 
 

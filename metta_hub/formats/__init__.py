@@ -13,10 +13,10 @@ from metta_hub import containers
 from metta_hub.checkpoint import Checkpoint, FileState
 from metta_hub.containers import torch_zip
 from metta_hub.errors import FormatError, MettaHubError, SourceChangedError
-from metta_hub.formats import pair, record, repo, safetensors_file, sharded, state_dict, wrapped
+from metta_hub.formats import bundle, pair, record, repo, safetensors_file, sharded, state_dict, wrapped
 
 #: In the order of asking: the first that recognises a path reads it.
-FORMATS: tuple[ModuleType, ...] = (repo, sharded, pair, record, wrapped, state_dict, safetensors_file)
+FORMATS: tuple[ModuleType, ...] = (repo, sharded, pair, record, wrapped, state_dict, safetensors_file, bundle)
 
 
 def read(path: Path) -> Checkpoint:
@@ -60,7 +60,7 @@ def _unknown(path: Path) -> FormatError:
         return FormatError(
             path,
             "the folder is not a copy of a published repo (no checkpoints/index.json), nor one sharded checkpoint "
-            "(one NAME.safetensors.index.json)",
+            "(one NAME.safetensors.index.json), nor a bundle (policy_spec.json and one policy)",
             hint=f"name one checkpoint in it: 'metta-hub list {shlex.quote(str(path))}' shows them",
         )
     if not path.is_file():
@@ -75,5 +75,5 @@ def _unknown(path: Path) -> FormatError:
     return FormatError(
         path,
         _REASONS.get(containers.sniff(path), "not a checkpoint that metta-hub reads"),
-        hint="it reads pairs (NAME.pt + NAME.json), plain state dicts and .safetensors files, also sharded ones",
+        hint="it reads pairs (NAME.pt + NAME.json), state dicts, .safetensors files, also sharded ones, and bundles",
     )

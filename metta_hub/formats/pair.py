@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from metta_hub import containers, metadata, names
 from metta_hub.checkpoint import Checkpoint, FileState, Origin
-from metta_hub.containers import copying, recipe, torch_file, torch_zip
+from metta_hub.containers import copying, torch_file
 from metta_hub.containers.copying import Written
 from metta_hub.errors import ChecksumError, ConflictError, FormatError, MettaHubError, SourceChangedError
-from metta_hub.formats import files
+from metta_hub.formats import files, originals
 
 FORMAT = "pair"
 #: How often a pair is read that changes while it is being read.
@@ -142,7 +142,7 @@ def write_one(
     new_pt, new_json = (files.temporary_name(file, token) for file in (target, _json_of(target)))
     try:
         with files.owned(new_pt), files.owned(new_json) as document:
-            weights, identical = _write_weights(checkpoint, new_pt)
+            weights, identical = originals.write_pt(checkpoint, new_pt)
             if identical:
                 _check_recorded(checkpoint, target, weights)
             content = _document(checkpoint, target, weights, block)
@@ -309,18 +309,6 @@ def _check_size(pt: Path, block: Mapping[str, Any], size: int) -> None:
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
-
-
-def _write_weights(checkpoint: Checkpoint, target: Path) -> tuple[Written, bool]:
-    """Write the `.pt`; says whether it is the author's own file, byte for byte."""
-    origin = checkpoint.origin
-    if origin.pt is not None:
-        return copying.copy(origin.pt, target), True
-    if origin.recipe is not None:
-        restored = recipe.restore(files.read_document(origin.recipe), checkpoint.weights, target)
-        torch_file.read(target)  # a recipe is a stranger's: what it gives back is judged like any other `.pt`
-        return restored, True
-    return torch_zip.write(checkpoint.weights, target, archive_name=checkpoint.name), False
 
 
 def _check_recorded(checkpoint: Checkpoint, target: Path, written: Written) -> None:

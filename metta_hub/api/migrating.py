@@ -7,15 +7,15 @@ from pathlib import Path
 from types import ModuleType
 
 from metta_hub import formats, names
-from metta_hub.containers import object_file
 from metta_hub.errors import MettaHubError, NotPlainError
-from metta_hub.formats import pair, record, wrapped
+from metta_hub.formats import bundle, pair, record, wrapped
 
 #: The old formats, by what they are called.
-FORMATS: Mapping[str, ModuleType] = {format_.FORMAT: format_ for format_ in (record, wrapped)}
+FORMATS: Mapping[str, ModuleType] = {record.FORMAT: record, wrapped.FORMAT: wrapped, bundle.MPT: bundle}
 
-#: What names of old checkpoints end in; the third is a backup that an earlier migration left.
-ENDINGS = (".pt", ".pth", ".pt.old")
+#: What names of old checkpoints end in; the last is a backup that an earlier migration left.
+ENDINGS = (".pt", ".pth", ".mpt", ".pt.old")
+_MPT = ".mpt"
 _BACKUP = ".old"
 
 
@@ -103,9 +103,10 @@ def kind_of(source: Path) -> str | Skipped:
     if record.sniff(source):
         return record.FORMAT
     if wrapped.sniff(source):
-        beginning = object_file.peek(source)
-        is_trainers = beginning is not None and wrapped.is_trainer_state(beginning)
+        is_trainers = wrapped.is_trainers(source)
         return Skipped(source, "a trainer's state, and not a policy") if is_trainers else wrapped.FORMAT
+    if source.suffix == _MPT and bundle.sniff(source):
+        return bundle.MPT
     if pair.sniff(source):
         return Skipped(source, "a pair already")
     return Skipped(source, _no_old_format(source))

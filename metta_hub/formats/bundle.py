@@ -28,6 +28,8 @@ from metta_hub.metadata import JSON, Metadata, Repair
 __all__ = ["FORMAT", "MPT", "BundleFiles", "check_sums", "find", "read", "sniff", "write"]
 
 FORMAT, MPT = "bundle", ".mpt"
+#: What the names of zipped ones end in.
+_ENDINGS = frozenset({".zip", MPT})
 #: What Metta calls the optimizer's state, which may be of another epoch.
 TRAINER_STATE = "trainer_state.pt"
 #: Most files in a bundle, and the last bytes of a zip in which its directory is looked for.
@@ -50,8 +52,16 @@ def sniff(path: Path) -> bool:
 
 
 def find(folder: Path) -> list[Path]:
-    """The bundles directly in a folder, by name."""
-    return [path for path in sorted(folder.iterdir()) if path.name != SPEC and sniff(path)]
+    """The bundles directly in a folder, by name; one that we may not read counts by its name."""
+    named = (path for path in sorted(folder.iterdir()) if path.suffix in _ENDINGS or path.is_dir())
+    return [path for path in named if _is_one(path)]
+
+
+def _is_one(path: Path) -> bool:
+    try:
+        return sniff(path)
+    except PermissionError:
+        return path.suffix in _ENDINGS
 
 
 def read(path: Path) -> Checkpoint:

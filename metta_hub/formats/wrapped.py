@@ -43,6 +43,14 @@ def sniff(path: Path) -> bool:
     return beginning is not None and is_wrapper(beginning)
 
 
+def is_trainers(path: Path) -> bool:
+    """Whether the file is what a trainer saves to go on, or an optimizer's state."""
+    if containers.sniff(path) != torch_zip.CONTAINER:
+        return False
+    beginning = object_file.peek(path)
+    return beginning is not None and is_trainer_state(beginning)
+
+
 def is_wrapper(beginning: Beginning) -> bool:
     """Whether a pickle begins like a dict of weights and what is known about them, or of what a trainer keeps."""
     named = {key for key, _ in beginning.pairs}

@@ -95,7 +95,7 @@ def test_quiet_prints_one_value(cli, repo_id, tmp_path):
             "The path comes first",
             "push run/model_000140.pt hf://org/nav",
         ),
-        (["list", "empty"], 1, "holds no pair", ""),
+        (["list", "empty"], 1, "holds no checkpoint", ""),
         (["list", "run", "--sort", "luck"], 1, "No checkpoint has a number 'luck'", "avg_reward"),
         (["push"], 2, "'metta-hub push' needs PATH", "usage: metta-hub push [OPTIONS] PATH REPO"),
         (["frobnicate"], 2, "There is no command 'frobnicate'", "metta-hub --help"),

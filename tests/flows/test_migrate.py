@@ -19,7 +19,7 @@ import metta_hub
 from containers import foreign
 from containers.builders import raw
 from metta_hub import errors
-from metta_hub.api import migrate as migrate_module
+from metta_hub.containers import torch_zip
 from support import DATA, SHARED, killed_at_change, start
 
 METTA = SHARED / "metta"
@@ -283,7 +283,7 @@ def test_another_backup_is_never_overwritten(old, cli):
 
 def test_nothing_is_replaced_that_does_not_come_back_equal(old, monkeypatch):
     """The new pair is read again and compared before it is renamed."""
-    written = migrate_module.pair.torch_zip.write
+    written = torch_zip.write
 
     def spoiled(weights, path, **options):
         done = written(weights, path, **options)
@@ -292,7 +292,7 @@ def test_nothing_is_replaced_that_does_not_come_back_equal(old, monkeypatch):
         path.write_bytes(content)
         return done
 
-    monkeypatch.setattr(migrate_module.pair.torch_zip, "write", spoiled)
+    monkeypatch.setattr(torch_zip, "write", spoiled)
     done = metta_hub.migrate(old / "model_0005.pt", replace=True)
     assert len(done.failed) == 1
     assert (old / "model_0005.pt").read_bytes() == RECORD.read_bytes()

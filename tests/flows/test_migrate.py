@@ -413,6 +413,23 @@ def test_a_place_that_cannot_be_written_to_fails_each_and_says_so(old, cli):
     assert (old / "notes.txt").read_text() == "nothing"
 
 
+def test_memory_stays_flat(tmp_path):
+    """Weights are copied range by range: half a gigabyte takes no more memory than half a megabyte."""
+    peaks = []
+    for size in (1 << 17, 1 << 27):
+        module = torch.nn.Module()
+        module.weight = torch.nn.Parameter(torch.zeros(size))
+        torch.save(module, tmp_path / f"{size}.pt")
+        code = "import sys; from metta_hub import migrate; assert migrate(sys.argv[1]).migrated\n"
+        code += "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"  # since it was started, in kB
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / f"{size}.pt")], check=True, capture_output=True, text=True
+        )
+        peaks.append(int(done.stdout) << 10)
+    assert peaks[1] < 128 << 20
+    assert peaks[1] - peaks[0] < 8 << 20
+
+
 # --- killed ---
 
 

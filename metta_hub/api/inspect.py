@@ -98,7 +98,8 @@ def _inspect_path(path: Path) -> Inspected:
     try:
         return _inspected(formats.read(path))
     except NotPlainError as error:
-        return _not_plain(path, error)
+        inside = Path(error.path)  # of a bundle's folder the weights
+        return _not_plain(inside if inside.is_file() else path, error)
 
 
 def _inspected(checkpoint: Checkpoint) -> Inspected:

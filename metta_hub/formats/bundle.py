@@ -37,6 +37,7 @@ MAX_FILES = 10_000
 _TAIL = 2 << 20
 #: The weights of an `.mpt`; the oldest have a pickle.
 _MPT_WEIGHTS = ("weights.safetensors", "policy.pt")
+_TOGETHER = "the spec and its weights lie together; copy the bundle once more, as a whole"
 _CENTRAL = 46
 _LINK = 0o120000
 _KIND = 0o170000
@@ -109,7 +110,7 @@ def _read_folder(folder: Path) -> Checkpoint:
     data = bundle_spec.data_path(spec, folder / SPEC)
     weights = folder / data
     if not weights.is_file():
-        raise FormatError(folder / SPEC, f"its data_path '{data}' names a file that is not there")
+        raise FormatError(folder / SPEC, f"its data_path '{data}' names a file that is not there", hint=_TOGETHER)
     sources[weights] = FileState.of(weights)
     found = _weights_in(weights)
     identity = _Identity.of(folder, data)
@@ -169,7 +170,7 @@ def _read_zip(path: Path) -> Checkpoint:
         data = bundle_spec.data_path(spec, path / SPEC)
         member = members.get(str(data))
         if member is None:
-            raise FormatError(path, f"its data_path '{data}' names a file that is not in it")
+            raise FormatError(path, f"its data_path '{data}' names a file that is not in it", hint=_TOGETHER)
         found = packed.look(read_, member, path)
     identity = _Identity.of(path, data)
     return Checkpoint(
@@ -209,7 +210,7 @@ def members_of(archive: Archive, path: Path) -> Mapping[str, Member]:
         raise FormatError(path, f"it holds more than {MAX_FILES:,} files; a bundle holds a few")
     for member in archive.members:
         if member.mode & _KIND == _LINK:
-            raise FormatError(path, f"its member '{member.name}' is a link")
+            raise FormatError(path, f"its member '{member.name}' is a link", hint=bundle_spec.PACK)
         bundle_spec.check_member(member.name, path)
     bundle_spec.check_names([member.name for member in archive.members], path)
     return {member.name: member for member in archive.members}

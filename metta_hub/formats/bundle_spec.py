@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from metta_hub import strict_json
-from metta_hub.errors import FormatError
+from metta_hub.errors import FormatError, MetadataError
 from metta_hub.metadata import JSON, Repair
 from metta_hub.strict_json import Limits
 
@@ -21,6 +21,8 @@ KEY = "metta_bundle"
 #: The class that runs what Metta's own trainer has written since January 2026, and the file that it reads.
 CHECKPOINT_POLICY, CHECKPOINT_WEIGHTS = "metta.agent.policy.CheckpointPolicy", "weights.safetensors"
 
+#: What to do about an odd zip.
+PACK = f"pack {SPEC} and the weights alone, both at the root of the zip"
 #: How much of a spec is believed.
 LIMITS = Limits(size=1 << 20, nodes=50_000)
 #: Characters of a stranger's text that an error repeats.
@@ -40,9 +42,12 @@ def parse(content: bytes, path: Path | str) -> tuple[dict[str, JSON], tuple[Repa
         FormatError: it is none, or asks for what is refused.
         MetadataError: a key twice in one object, nesting deeper than 64, an impossible number.
     """
-    value, repairs = strict_json.loads(content, path, LIMITS)
+    try:
+        value, repairs = strict_json.loads(content, path, LIMITS)
+    except MetadataError as error:
+        raise MetadataError(error.pointer, error.reason, path=path, hint=_FIELDS_KNOWN) from None
     if not isinstance(value, dict):
-        raise FormatError(path, "the JSON is no object")
+        raise FormatError(path, "the JSON is no object", hint=_FIELDS_KNOWN)
     check(value, path)
     return value, tuple(Repair(f"/{KEY}{one.pointer}", one.was, one.certain) for one in repairs)
 
@@ -55,12 +60,12 @@ def check(spec: Mapping[str, JSON], path: Path | str) -> None:
     """
     for field, (kind, fits) in _FIELDS.items():
         if not fits(spec.get(field)):
-            raise FormatError(path, f"its {field} is not {kind}")
+            raise FormatError(path, f"its {field} is not {kind}", hint=_FIELDS_KNOWN)
     if "init_kwargs" in spec and spec["init_kwargs"] is None:
-        raise FormatError(path, "its init_kwargs is not an object")
+        raise FormatError(path, "its init_kwargs is not an object", hint=_FIELDS_KNOWN)
     if spec.get("setup_script"):
         script = _shown(spec["setup_script"])
-        hint = "metta-hub runs nothing of a bundle; take setup_script out of the spec if the policy loads without it"
+        hint = "nothing of a bundle is run here; take setup_script out of the spec if the policy loads without it"
         raise FormatError(path, f"its setup_script {script} would run before the policy is loaded", hint=hint)
     if spec.get("data_path") is not None:
         data_path(spec, path)
@@ -87,6 +92,7 @@ def data_path(spec: Mapping[str, JSON], path: Path | str) -> PurePosixPath:
     return named
 
 
+_FIELDS_KNOWN = f'{SPEC} is like {{"class_path": "package.Policy", "data_path": "weights.pt", "init_kwargs": {{}}}}'
 _RELATIVE = "data_path names a file in the bundle, as weights.safetensors"
 
 
@@ -97,7 +103,7 @@ def check_member(name: str, path: Path | str) -> None:
         FormatError: it would.
     """
     if name.startswith("/") or "\\" in name or _DRIVE.match(name) or ".." in PurePosixPath(name).parts:
-        raise FormatError(path, f"its member {_shown(name)} would be unpacked outside of it")
+        raise FormatError(path, f"its member {_shown(name)} would be unpacked outside of it", hint=PACK)
 
 
 def check_names(names: Sequence[str], path: Path | str) -> None:
@@ -108,7 +114,7 @@ def check_names(names: Sequence[str], path: Path | str) -> None:
     """
     code = next((name for name in names if _IS_CODE.search(name)), None)
     if code is not None:
-        hint = "metta-hub takes weights and their spec only; leave the code out"
+        hint = "only weights and their spec are taken; leave the code out"
         raise FormatError(path, f"it holds code, {_shown(code)}, which loading it would run", hint=hint)
 
 

@@ -5,6 +5,7 @@ because weights hardly get smaller, and other builds of zlib give other bytes.
 """
 
 import contextlib
+import glob
 import shutil
 import stat
 import zipfile
@@ -21,7 +22,7 @@ from metta_hub.formats.bundle_spec import SPEC
 from metta_hub.metadata import JSON
 
 ZIP = ".zip"
-_OWNER = "owner.lock"
+_OWNER, _FORMER = "owner.lock", "former"
 _PERMISSIONS = stat.S_IFREG | 0o644
 #: The first moment that a zip can name.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
@@ -101,22 +102,36 @@ def _zipped(folder: Path, target: Path) -> Path:
 
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """A hidden folder to work in, on the same disk; those of processes that died are removed."""
-    for left in target.parent.glob(f".{_escaped(target.name)}.*{files.SUFFIX}"):
-        with files.abandoned([left / _OWNER]) as free:
-            if free:
-                shutil.rmtree(left, ignore_errors=True)
-    work = files.temporary_name(target, files.new_token())
-    work.mkdir()
-    try:
-        with files.owned(work / _OWNER):
+    """A hidden folder to work in, on the same disk; what processes that died have left in theirs is put right."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*{files.SUFFIX}"):
+        _put_right(left, target)
+    with contextlib.ExitStack() as held:
+        work = _made(target, held)
+        try:
             yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+def _made(target: Path, held: contextlib.ExitStack) -> Path:
+    while True:
+        work = files.temporary_name(target, files.new_token())
+        work.mkdir()
+        try:
+            held.enter_context(files.owned(work / _OWNER))
+        except FileNotFoundError:  # taken for left before it had an owner
+            continue
+        return work
+
+
+def _put_right(left: Path, target: Path) -> None:
+    with files.abandoned([left / _OWNER]) as free:
+        if free:
+            if (left / _FORMER).exists() and not target.exists():
+                (left / _FORMER).rename(target)
+            shutil.rmtree(left, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        left.rmdir()  # of one that died before it had an owner; refused when there is anything in it
 
 
 def _same(made: Path, target: Path, found: Mapping[str, Written]) -> bool:
@@ -165,6 +180,6 @@ def _weights_of(folder: Path) -> set[str]:
 def _put(made: Path, target: Path, work: Path) -> None:
     """Put a bundle in its place. A folder that is replaced is gone for a moment: no call exchanges two."""
     if target.is_dir():
-        target.rename(work / "former")
+        target.rename(work / _FORMER)
     made.replace(target)
     files.sync(target.parent)

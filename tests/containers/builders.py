@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import safetensors
 import torch
@@ -75,11 +76,11 @@ def packed(source, target, level=6):
     return target
 
 
-def by_safetensors(state, path):
+def by_safetensors(state, path, *, metadata=MappingProxyType({"format": "pt"})):
     """A file that safetensors wrote; its own save_file needs numpy, which nobody installs for us."""
     kept = {name: tensor.detach().contiguous() for name, tensor in state.items()}
     specs = {name: _spec(tensor) for name, tensor in kept.items()}
-    safetensors.serialize_file(specs, str(path), metadata={"format": "pt"})
+    safetensors.serialize_file(specs, str(path), metadata=metadata and dict(metadata))
     return path
 
 

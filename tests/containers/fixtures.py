@@ -5,6 +5,7 @@
 A row is what is expected of the files that match it; `outcome` is what happens. `test_fixtures` compares the two.
 """
 
+import json
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ ROWS = (
     Row("metta/*/*/oracle.npz", "recorded outputs, of numpy", NO_PICKLE),
     Row("metta/*/*/env.json", "facts of an environment", UNKNOWN),
     Row("metta/*/*/config.yaml", "an agent's configuration", UNKNOWN),
-    Row("metta/eras/*/*/policy_spec.json", "a bundle's spec", UNKNOWN),
+    Row("metta/eras/*/*/policy_spec.json", "a bundle's spec"),
     Row("metta/globals.json", "notes on the files here", UNKNOWN),
     Row("metta/store_oracle.json", "notes on the files here", UNKNOWN),
     Row("metta/README.md", "notes on the files here", UNKNOWN),
@@ -79,10 +80,10 @@ ROWS = (
     Row("run/model_*.pt", "pair"),
     Row("run/model_*.json", "pair's metadata"),
     Row("run/metadata.json", "notes on the run", UNKNOWN),
-    Row("run/policy_spec.json", "a bundle's spec", UNKNOWN),
+    Row("run/policy_spec.json", "a bundle's spec"),
     Row("run/README.md", "notes on the files here", UNKNOWN),
     Row("bundles/*/weights.pt", "a bundle's weights"),
-    Row("bundles/*/policy_spec.json", "a bundle's spec", UNKNOWN),
+    Row("bundles/*/policy_spec.json", "a bundle's spec"),
     # Other projects' checkpoints.
     Row("real/DISTS_pytorch-*/weights.pt", "state dict, PyTorch before 1.6"),
     Row("real/lpips-*/*.pth", "state dict, PyTorch before 1.6"),
@@ -140,6 +141,10 @@ def by_container(path):
     return by_safetensors(path) if containers.sniff(path) == "safetensors" else by_torch(path)
 
 
+def by_spec(path):
+    return by_container(path.with_name(json.loads(path.read_text())["data_path"]))
+
+
 def by_torch(path):
     return listed(
         torch.load(path.with_suffix(".pt") if path.suffix == ".json" else path, weights_only=True, map_location="cpu")
@@ -171,7 +176,7 @@ def by_safetensors(path):
     }
 
 
-ORACLES = {"record": by_module, "wrapped state dict": by_key}
+ORACLES = {"bundle": by_spec, "record": by_module, "wrapped state dict": by_key}
 
 
 def table():

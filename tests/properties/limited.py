@@ -88,6 +88,23 @@ def _weights(path):
     return {"tensors": tensors}
 
 
+def _bundle(path):
+    """Every tensor of a bundle, and of the mirror that a push would publish."""
+    from metta_hub.containers import copying, safetensors
+    from metta_hub.formats import bundle
+
+    table = bundle.read(Path(path)).weights
+    tensors = _digests(table)
+    mirror = Path(path).with_name("limited.safetensors")
+    try:
+        safetensors.write(table, mirror)
+        assert sorted(_digests(safetensors.read(mirror))) == sorted(tensors)
+        assert all(result.equal for result in copying.compare(table, safetensors.read(mirror)))
+    finally:
+        mirror.unlink(missing_ok=True)
+    return {"tensors": tensors}
+
+
 def _digests(table):
     from metta_hub.containers import copying
 
@@ -185,6 +202,7 @@ def _bomb(_):
 
 _KINDS = {
     "bomb": _bomb,
+    "bundle": _bundle,
     "weights": _weights,
     "inspect": _inspect,
     "recipe": _restore,

@@ -99,8 +99,8 @@ def push(
     """Publish a checkpoint of any format as one commit.
 
     Args:
-        path: a file of a pair, a plain `.pt`, a `.safetensors` file, the index or folder of sharded ones, or an old
-            file: of that the pair is published that `migrate` would make.
+        path: a file of a pair, a plain `.pt`, a `.safetensors` file, the index or folder of sharded ones, a bundle,
+            or an old file: of that the pair is published that `migrate` would make.
         repo: `org/name`, or a bare name for a repo of one's own.
         revision: the branch; made when it is not there.
         private: the visibility of a repo that is made; the other one than an existing repo's is refused.

@@ -12,11 +12,11 @@ from metta_hub.containers.plain import NotPlain
 from metta_hub.errors import FormatError, MetadataError
 from metta_hub.pickled import arrays, omegaconf, spaces
 from metta_hub.pickled.objects import class_of, elements, is_dict, name_of, pairs_of, size_of
-from metta_hub.strict_json import JSON, MAX_DEPTH, Limits, Repair, join
+from metta_hub.strict_json import JSON, MAX_DEPTH, MAX_DIGITS, Limits, Repair, join
 
 _TENSORS = "torch._utils._rebuild_"
 _PATHS = frozenset({f"pathlib.{name}" for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")})
-_LARGEST = 1 << 63
+_LARGEST = 10**MAX_DIGITS
 #: Letters of texts, keys, and what is told of values that were left out; one that JSON escapes counts for six.
 _MAX_LETTERS = 4 << 20
 #: Bytes of storages that are looked into for the values of tensors, and how many values a tensor counts for.
@@ -80,7 +80,7 @@ class Values:
             return value
         if value is None or type(value) in {bool, float}:
             return value  # type: ignore[return-value]
-        if type(value) is int and -_LARGEST <= value < _LARGEST:
+        if type(value) is int and -_LARGEST < value < _LARGEST:
             return value
         try:
             return self._object(value, at, depth + 1)
@@ -98,8 +98,8 @@ class Values:
             return self._value(self._tensor(value, at), at, depth)
         if is_dict(value):
             return self._dict(pairs_of(value), at, depth)
-        if type(value) is Record and class_of(value) == "torch.Size":
-            value = value.args
+        if type(value) is Record and class_of(value) == "torch.Size" and type(value.args) is tuple and value.args:
+            value = value.args[0]
         if size_of(value) > self._nodes:  # before they are listed
             self._count(at, nodes=size_of(value))
         listed = elements(value)
@@ -197,7 +197,7 @@ def _kind(value: object) -> str:
         case Record():
             return f"an object of {class_of(value) or 'an unknown class'}"
         case int():
-            return "a number beyond 64 bits"
+            return f"a number of more than {MAX_DIGITS} digits"
     return f"a {type(value).__name__}"
 
 

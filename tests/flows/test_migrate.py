@@ -413,6 +413,13 @@ def test_a_place_that_cannot_be_written_to_fails_each_and_says_so(old, cli):
     assert (old / "notes.txt").read_text() == "nothing"
 
 
+def test_what_lacks_required_metadata_is_replaced_all_the_same(tmp_path):
+    path = tmp_path / "model_0007.pt"
+    torch.save({"epoch": 7, "model_state_dict": {"weight": torch.ones(2)}}, path)
+    assert metta_hub.migrate(path, replace=True).failed == ()
+    assert metta_hub.inspect(path).unknown == ("agent_step", "generation", "train_time")
+
+
 # --- killed ---
 
 

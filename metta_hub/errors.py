@@ -41,9 +41,11 @@ class MettaHubError(Exception):
         hint: the next step, as a command or an instruction; empty when there is none. A command is the whole hint,
             or stands in single quotes.
         usual_hint: the hint of those of a class that have none of their own.
+        globals: the names that a pickle asks for, when something is wrong with what it holds.
     """
 
     usual_hint: ClassVar[str] = ""
+    globals: tuple[str, ...] = ()
 
     def __init__(self, sentence: str, *, hint: str = "") -> None:
         super().__init__(sentence)

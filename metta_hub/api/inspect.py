@@ -10,7 +10,8 @@ from metta_hub.api.describe import at_hand, describe
 from metta_hub.api.remote import RepoCommit, RepoFolder
 from metta_hub.api.report import Report, silent
 from metta_hub.checkpoint import Checkpoint, Findings
-from metta_hub.errors import NotPlainError
+from metta_hub.containers.plain import judge_globals
+from metta_hub.errors import FormatError, MetadataError, NotPlainError
 from metta_hub.formats import repo as repo_format
 from metta_hub.metadata import JSON
 
@@ -99,7 +100,11 @@ def _inspect_path(path: Path) -> Inspected:
         return _inspected(formats.read(path))
     except NotPlainError as error:
         inside = Path(error.path)  # of a bundle's folder the weights
-        return _not_plain(inside if inside.is_file() else path, error)
+        return _not_plain(inside if inside.is_file() else path, error.globals, error.reason)
+    except (FormatError, MetadataError) as error:
+        if not judge_globals(error.globals):
+            raise
+        return _not_plain(path, error.globals, error.reason)
 
 
 def _inspected(checkpoint: Checkpoint) -> Inspected:
@@ -118,7 +123,7 @@ def _inspected(checkpoint: Checkpoint) -> Inspected:
     )
 
 
-def _not_plain(path: Path, error: NotPlainError) -> Inspected:
+def _not_plain(path: Path, asked_for: tuple[str, ...], reason: str) -> Inspected:
     """A file that asks for more than tensors, and is no policy that we can take apart: say what it asks for."""
     return Inspected(
         name=path.stem,
@@ -130,7 +135,7 @@ def _not_plain(path: Path, error: NotPlainError) -> Inspected:
         tied=(),
         metadata={},
         unknown=(),
-        pickle=_pickle(Findings(error.globals, plain=False, reason=error.reason)),
+        pickle=_pickle(Findings(asked_for, plain=False, reason=reason)),
     )
 
 

@@ -254,7 +254,8 @@ def _prove(checkpoint: Checkpoint, pt: Path, document: Path) -> None:
     if wrong is not None:
         raise FileError(pt, f"read again, its tensor '{wrong.name}' is not the old file's: {wrong.detail}")
     known = metadata.parse(files.read_document(document), document).values
-    if {**known, "uri": None} != {**checkpoint.metadata.values, "uri": None}:
+    expected = dict.fromkeys(metadata.REQUIRED) | dict(checkpoint.metadata.values)
+    if {**known, "uri": None} != {**expected, "uri": None}:
         raise FileError(document, "read again, its metadata are not the old file's")
 
 

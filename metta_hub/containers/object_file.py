@@ -7,18 +7,19 @@ second: torch 2.13, `torch.package.package_exporter`.
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from metta_hub.checkpoint import Storage, TensorInfo, Weights
 from metta_hub.containers import pickles, torch_table, torch_zip, zips
-from metta_hub.containers.pickled_tensors import Naming, PickledTensors
+from metta_hub.containers.pickled_tensors import Naming, PickledTensors, check_names
 from metta_hub.containers.pickles import Beginning, Pickled
 from metta_hub.containers.zip_records import Member
 from metta_hub.containers.zips import Archive, Read
-from metta_hub.errors import FormatError
+from metta_hub.errors import FormatError, MetadataError
 
 #: What `Origin.container` calls the archives of torch.package.
 PACKAGE = "torch package"
@@ -57,6 +58,15 @@ class ObjectFile:
         """Every `module.name` that its pickles ask for, sorted."""
         return tuple(sorted({name for pickled in self.pickles.values() for name in pickled.names}))
 
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Have errors say what the pickles ask for."""
+        try:
+            yield
+        except (FormatError, MetadataError) as error:
+            error.globals = self.globals
+            raise
+
     def tensors(self, name: str) -> PickledTensors:
         """The reader for the tensors of one of the pickles."""
         return PickledTensors(self.pickles[name], self.path, naming=self.naming)
@@ -67,11 +77,12 @@ class ObjectFile:
         Raises:
             FormatError: the file does not bear out what the pickle claims.
         """
-        claimed = torch_table.claimed(reader.sizes, self.storages, self.path)
         tensors = tuple(infos)
-        storages = {key: claimed[key] for key in dict.fromkeys(info.storage for info in tensors)}
+        check_names(tensors, self.path)
+        sizes = {key: reader.size_of(key) for key in dict.fromkeys(info.storage for info in tensors)}
+        storages = torch_table.claimed(sizes, self.storages, self.path)
         stored = sum(one.size if one.deflated is None else one.deflated for one in storages.values())
-        torch_table.used(tensors, storages, stored, self.path)
+        torch_table.check_growth(tensors, storages, stored, self.path)
         return Weights(tensors, storages)
 
 
@@ -96,12 +107,14 @@ def peek(path: Path) -> Beginning | None:
     """
     with path.open("rb") as file:
         found = beginning_in(file.read(HEAD))
-    if found is not None:
-        return found
-    try:  # the pickle stands elsewhere in it, or is compressed
-        return pickles.beginning(torch_zip.look(path).pickle[:HEAD])
-    except FormatError:
-        return None
+        if found is not None:
+            return found
+        descriptor = file.fileno()
+        try:  # the pickle stands elsewhere in it, or is compressed
+            pickle = torch_zip.object_pickle(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
+        except FormatError:
+            return None
+    return pickles.beginning(pickle[:HEAD])
 
 
 def beginning_in(head: bytes) -> Beginning | None:
@@ -146,7 +159,10 @@ def _look(read: Read, size: int, path: Path) -> ObjectFile:
     _check_byteorder(read, archive, members.get("byteorder"), path)
     if len(wanted) > _MAX_PICKLES:
         raise FormatError(path, f"it holds {len(wanted):,} pickles; {_MAX_PICKLES} is the limit")
-    found = {name: pickles.parse(zips.read_member(read, archive, members[name], path), path) for name in wanted}
+    found = {}
+    for name in wanted:
+        content = zips.read_member(read, archive, members[name], path)
+        found[name] = pickles.parse(content, path, among=len(wanted))
     keys = ((_STORAGE[naming].fullmatch(name), member) for name, member in members.items())
     storages = {key[1]: torch_zip.stored(path, member) for key, member in keys if key}
     container = torch_zip.CONTAINER if naming == "zip" else PACKAGE

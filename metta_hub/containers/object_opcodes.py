@@ -15,6 +15,10 @@ MAX_SETS = 100_000
 #: Most elements of lists that calls are given, all together: a copy of each list is kept.
 MAX_COPIED = 4_000_000
 
+#: Most names that are asked for, and longest one: of a policy there are fewer than a hundred.
+MAX_GLOBALS = 10_000
+MAX_NAME = 1000
+
 #: Integers at or beyond this can be chosen so that they all hash alike, which makes a dict quadratic.
 _MAX_HASHED_INT = 1 << 60
 
@@ -203,6 +207,10 @@ def _named(machine: Machine, module: object, name: object) -> Global:
         raise Refused("the name is not a text")
     known = machine.globals.get((module, name))
     if known is None:
+        if len(module) + len(name) > MAX_NAME:
+            raise Refused(f"the name has {len(module) + len(name):,} characters; {MAX_NAME:,} is the limit")
+        if len(machine.globals) >= MAX_GLOBALS:
+            raise Refused(f"more than {MAX_GLOBALS:,} names are asked for")
         known = machine.globals[module, name] = Global(module, name)
     return known
 

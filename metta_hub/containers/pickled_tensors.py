@@ -4,7 +4,7 @@ What is not spelled as torch spells it is refused, and not interpreted; `plain` 
 `torch._utils._rebuild_*`, `torch.Tensor._reduce_ex_internal`, `torch.serialization._save` and `_legacy_save`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from operator import mul
 from pathlib import Path
@@ -20,6 +20,9 @@ from metta_hub.errors import FormatError
 #: Most dimensions that torch allows, and the largest number in a shape, stride or offset.
 _MAX_DIMENSIONS = 64
 _MAX_NUMBER = (1 << 63) - 1
+
+#: Most letters of the names of all tensors: they stand in cards and tables, too.
+MAX_LETTERS = 4 << 20
 
 #: Numbers that can be learned: torch makes no other tensor require gradients.
 _WITH_GRADIENTS = ("float", "bfloat", "complex")
@@ -59,6 +62,10 @@ class PickledTensors:
     def sizes(self) -> Mapping[str, int]:
         """The bytes that the pickle claims for each storage that a tensor looked into so far."""
         return {key: size for key, (_, size, _) in self._storages.items()}
+
+    def size_of(self, key: str) -> int:
+        """The bytes that the pickle claims for one of them."""
+        return self._storages[key][1]
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -165,6 +172,21 @@ class PickledTensors:
         if dtype is None or not itemsize:
             raise NotPlain(f"the tensor '{name}' has a dtype that safetensors has no place for")
         return class_name.rpartition(".")[2], dtype, itemsize
+
+
+def check_names(tensors: Iterable[TensorInfo], path: Path | str) -> None:
+    """Look at the names of all tensors together.
+
+    Raises:
+        FormatError: one is no text that can be written, or they are too long.
+    """
+    names = "".join(tensor.name for tensor in tensors)
+    if len(names) > MAX_LETTERS:
+        raise FormatError(path, f"the names of its tensors have {len(names):,} letters; {MAX_LETTERS:,} is the limit")
+    try:
+        names.encode()
+    except UnicodeEncodeError:
+        raise FormatError(path, "a name of a tensor is not text") from None
 
 
 def _listed(args: object) -> list[list[object]] | None:

@@ -38,10 +38,11 @@ __all__ = [
 ]
 
 #: Largest pickle that is parsed, in bytes. A state dict of 16,384 tensors takes 3 MB.
-MAX_BYTES = 64 << 20
+MAX_BYTES = 32 << 20
 
-#: Most opcodes that are run: 100,000 tensors' worth. Each makes at most one object, so memory is bounded too.
-MAX_STEPS = 4_000_000
+#: Most opcodes that are run: 50,000 tensors' worth. Each makes at most one object, and few of them take more than 100
+#: bytes (`value_opcodes` and `object_opcodes` count those that do), so 200 MB are enough for all of it.
+MAX_STEPS = 2_000_000
 
 _LONG_BINPUT, _BINPUT, _BINGET, _BININT1, _STOP = b"rqhK."
 _u32 = struct.Struct("<I").unpack_from
@@ -91,23 +92,24 @@ def paused_gc() -> Iterator[None]:
             gc.enable()
 
 
-def parse(data: bytes, source: Path | str, *, start: int = 0) -> Pickled:
+def parse(data: bytes, source: Path | str, *, start: int = 0, among: int = 1) -> Pickled:
     """Read one pickle; call nothing.
 
     Args:
         data: the pickle; what follows its STOP is left alone, `Pickled.size` says where it ends.
         source: the file, for errors.
         start: where in `data` the pickle begins.
+        among: how many pickles are read and kept together; they share the limits.
 
     Raises:
         FormatError: it is damaged, over a limit, or uses an opcode that only code outside of it can resolve;
             names the opcode and its offset.
     """
-    if len(data) - start > MAX_BYTES:
-        raise FormatError(source, f"its pickle has {len(data) - start:,} bytes; {MAX_BYTES:,} is the limit")
+    if len(data) - start > MAX_BYTES // among:
+        raise FormatError(source, f"its pickle has {len(data) - start:,} bytes; {MAX_BYTES // among:,} is the limit")
     machine = Machine(data)
     with paused_gc():
-        size = _run(machine, start, source) - start
+        size = _run(machine, start, source, MAX_STEPS // among) - start
     return Pickled(
         root=machine.stack[-1],
         globals=tuple(machine.globals.values()),
@@ -138,7 +140,7 @@ def beginning(data: bytes) -> Beginning:
     """Read the first bytes of a pickle, as far as they go; where they end in the middle of something is no error."""
     machine, complete = Machine(data), False
     with suppress(Refused, KeyError, IndexError, struct.error, ValueError):
-        complete = _steps(machine)
+        complete = _steps(machine, len(data))
     bottom, *above = [*machine.below, machine.stack]
     root = bottom[0] if bottom else None
     pairs: list[tuple[object, object]] = []
@@ -153,11 +155,11 @@ def beginning(data: bytes) -> Beginning:
     return Beginning(root, tuple(pairs), tuple(sorted(map(str, machine.globals.values()))), complete)
 
 
-def _run(machine: Machine, start: int, source: Path | str) -> int:
-    """Run opcodes until STOP; the offset after it."""
+def _run(machine: Machine, start: int, source: Path | str, limit: int) -> int:
+    """Run opcodes until STOP, and at most `limit` of them; the offset after it."""
     machine.position = start
     try:
-        if _steps(machine):
+        if _steps(machine, limit):
             return machine.position + 1
     except Refused as refusal:
         reason = str(refusal)
@@ -170,12 +172,12 @@ def _run(machine: Machine, start: int, source: Path | str) -> int:
     except ValueError:
         reason = "the number or text is malformed"
     else:
-        raise FormatError(source, f"its pickle has more than {MAX_STEPS:,} opcodes")
+        raise FormatError(source, f"its pickle has more than {limit:,} opcodes")
     place = f"byte {machine.position}, {_name(machine.data, machine.position)}"
     raise FormatError(source, f"its pickle is damaged at {place}: {reason}")
 
 
-def _steps(machine: Machine) -> bool:
+def _steps(machine: Machine, limit: int) -> bool:
     """Run opcodes until STOP (True) or the limit (False); `machine.position` is where it stopped or failed.
 
     Four opcodes stand here and not in the table: they are over half of what torch writes, and a call for each
@@ -184,7 +186,7 @@ def _steps(machine: Machine) -> bool:
     data, memo, handlers = machine.data, machine.memo, _HANDLERS
     position = machine.position
     try:
-        for _ in repeat(None, MAX_STEPS):
+        for _ in repeat(None, limit):
             code = data[position]
             if code == _LONG_BINPUT:
                 memo[_u32(data, position + 1)[0]] = machine.stack[-1]

@@ -114,9 +114,22 @@ class Machine:
         repeated: the first key set twice in one dict, as text.
         sets: how many sets were made.
         copied: elements of lists that calls were given.
+        wide: bytes of texts that take more memory than bytes, and 16 for each of them.
     """
 
-    __slots__ = ("below", "copied", "data", "globals", "memo", "persistent", "position", "repeated", "sets", "stack")
+    __slots__ = (
+        "below",
+        "copied",
+        "data",
+        "globals",
+        "memo",
+        "persistent",
+        "position",
+        "repeated",
+        "sets",
+        "stack",
+        "wide",
+    )
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -129,6 +142,7 @@ class Machine:
         self.repeated: str | None = None
         self.sets = 0
         self.copied = 0
+        self.wide = 0
 
     def finished(self) -> bool:
         """Whether STOP may stand here: one value, no open mark."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metta_hub.checkpoint import TensorInfo
-from metta_hub.containers.pickled_tensors import Naming, PickledTensors, pairs_of
+from metta_hub.containers.pickled_tensors import Naming, PickledTensors, check_names, pairs_of
 from metta_hub.containers.pickles import Pickled, Record
 from metta_hub.containers.plain import NotPlain, judge_globals
 from metta_hub.errors import FormatError
@@ -65,10 +65,7 @@ class _Reader:
         tensors = tuple(self._tensors.read(name, record) for name, record in self._entries())
         if len({tensor.name for tensor in tensors}) != len(tensors):
             raise FormatError(self._path, "its pickle names a tensor twice")
-        try:
-            "".join(tensor.name for tensor in tensors).encode()
-        except UnicodeEncodeError:
-            raise FormatError(self._path, "a name of a tensor is not text") from None
+        check_names(tensors, self._path)
         self._tensors.check_keys()
         return StateDict(tensors, self._tensors.sizes, self._tensors.counts)
 

@@ -18,8 +18,6 @@ Dimensions = Sequence[tuple[int, int]]
 #: Bytes of values gathered at a time.
 _TILE = 4 << 20
 
-_MAX_STRETCHES = 100_000
-
 #: Gaps larger than this are skipped and not read.
 _PAGE = 4096
 
@@ -51,10 +49,10 @@ def gather_from(descriptor: int, start: int, tensor: TensorInfo, path: Path) -> 
         yield _arrange(compact, [(size, steps[step]) for size, step in dimensions], itemsize)
 
 
-def stretches(tensor: TensorInfo) -> list[tuple[int, int]]:
+def stretches(tensor: TensorInfo, most: int) -> list[tuple[int, int]]:
     """Where the values of `tensor` lie in its storage: (start, stop) in bytes.
 
-    A view of more than 100,000 pieces counts as none: who asks for the unused bytes then gets too many.
+    A view of more than `most` pieces counts as none: who asks for the unused bytes then gets too many.
     """
     if tensor.contiguous:
         return [(tensor.offset, tensor.offset + tensor.nbytes)]
@@ -64,7 +62,7 @@ def stretches(tensor: TensorInfo) -> list[tuple[int, int]]:
     *outer, (size, step) = merged([size for size, _ in spread], [step for _, step in spread]) or [(1, 1)]
     if step != 1:
         outer, size = [*outer, (size, step)], 1
-    if math.prod(count for count, _ in outer) > _MAX_STRETCHES:
+    if math.prod(count for count, _ in outer) > most:
         return []
     starts = (sum(indices) for indices in product(*(range(0, count * by, by) for count, by in outer)))
     return [(tensor.offset + at * itemsize, tensor.offset + (at + size) * itemsize) for at in starts]

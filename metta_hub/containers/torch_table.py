@@ -17,6 +17,9 @@ _METTA = ("metta.", "agent.")
 _PROTOCOL = b"\x80"
 _LOADED = frozenset({2, 3})
 
+#: Most pieces of one storage that are told apart.
+_MAX_STRETCHES = 100_000
+
 #: A view that repeats its values takes more bytes in safetensors than here. Beyond this many times the size of the
 #: file, and this many bytes, it is taken for an attack.
 MAX_GROWTH = 16
@@ -114,40 +117,45 @@ def used(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage], stored:
     """Bytes of storages that at least one tensor uses.
 
     Raises:
-        FormatError: written out, the tensors would take many times the `stored` bytes of the file.
+        FormatError: as `check_growth`.
     """
-    count, written_out = _used(tensors, storages)
+    check_growth(tensors, storages, stored, path)
+    whole: dict[str, int] = {}
+    partial: dict[str, list[TensorInfo]] = {}
+    for tensor in tensors:
+        if tensor.nbytes == storages[tensor.storage].size and tensor.contiguous:
+            whole[tensor.storage] = tensor.nbytes
+        else:
+            partial.setdefault(tensor.storage, []).append(tensor)
+    rest = sum(_union(of_storage) for key, of_storage in partial.items() if key not in whole)
+    return sum(whole.values()) + rest
+
+
+def check_growth(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage], stored: int, path: Path | str) -> None:
+    """Compare what the tensors take when they are written out with what they take now.
+
+    A deflated storage is inflated anew for each of its tensors.
+
+    Raises:
+        FormatError: it is many times the `stored` bytes of the file.
+    """
+    written_out = 0
+    for tensor in tensors:
+        storage = storages[tensor.storage]
+        written_out += tensor.nbytes if storage.deflated is None else max(tensor.nbytes, storage.size)
     if written_out > MAX_GROWTH * stored + FREE_GROWTH:
         if any(storage.deflated is not None for storage in storages.values()):
             raise FormatError(path, f"its {stored:,} compressed bytes would be inflated to {written_out:,}")
         raise FormatError(path, f"its tensors repeat {stored:,} bytes until they take {written_out:,}")
-    return count
-
-
-def _used(tensors: Sequence[TensorInfo], storages: Mapping[str, Storage]) -> tuple[int, int]:
-    """Bytes of storages that at least one tensor uses, and bytes made when all tensors are written out.
-
-    A deflated storage is inflated anew for each of its tensors.
-    """
-    whole: dict[str, int] = {}
-    partial: dict[str, list[TensorInfo]] = {}
-    written_out = 0
-    for tensor in tensors:
-        size = tensor.nbytes
-        storage = storages[tensor.storage]
-        written_out += size if storage.deflated is None else max(size, storage.size)
-        if size == storage.size and tensor.contiguous:
-            whole[tensor.storage] = size
-        else:
-            partial.setdefault(tensor.storage, []).append(tensor)
-    rest = sum(_union(of_storage) for key, of_storage in partial.items() if key not in whole)
-    return sum(whole.values()) + rest, written_out
 
 
 def _union(tensors: Sequence[TensorInfo]) -> int:
     """Bytes of one storage that at least one of `tensors` uses."""
+    stretches: list[tuple[int, int]] = []
+    for tensor in {(one.dtype, one.offset, one.shape, one.stride): one for one in tensors}.values():
+        stretches += strided.stretches(tensor, _MAX_STRETCHES - len(stretches))
     total = reached = 0
-    for start, stop in sorted(stretch for tensor in tensors for stretch in strided.stretches(tensor)):
+    for start, stop in sorted(stretches):
         total += max(0, stop - max(start, reached))
         reached = max(reached, stop)
     return total

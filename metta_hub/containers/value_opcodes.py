@@ -18,6 +18,10 @@ MAX_MARKS = 10_000
 #: Longest integer, in bytes or digits: turning longer ones into text and back takes quadratic time.
 MAX_INT = 1024
 
+#: Most bytes of texts with characters beyond ASCII, and 16 more for each such text: Python may take four bytes for
+#: every character of it.
+MAX_WIDE = 16 << 20
+
 #: Longest line of the text opcodes, in bytes.
 MAX_LINE = 64 << 10
 
@@ -126,8 +130,17 @@ def _binunicode(machine: Machine, position: int) -> int:
     end: int = start + _u32(data, position)[0]
     if end > len(data):
         raise Refused(f"it claims {end - start:,} bytes, {len(data) - start:,} are left")
-    machine.stack.append(str(data[start:end], "utf-8", "surrogatepass"))
+    text = str(data[start:end], "utf-8", "surrogatepass")
+    if not text.isascii():
+        _count_wide(machine, end - start)
+    machine.stack.append(text)
     return end
+
+
+def _count_wide(machine: Machine, size: int) -> None:
+    machine.wide += size + 16
+    if machine.wide > MAX_WIDE:
+        raise Refused(f"its texts have more than {MAX_WIDE:,} bytes beyond ASCII")
 
 
 def _sized(code: bytes, length: Struct, make: Callable[[bytes], object], limit: int | None = None) -> None:
@@ -142,7 +155,10 @@ def _sized(code: bytes, length: Struct, make: Callable[[bytes], object], limit: 
             raise Refused(f"it claims {size:,} bytes, {len(data) - start:,} are left")
         if limit is not None and size > limit:
             raise Refused(f"the number takes {size:,} bytes; {limit:,} is the limit")
-        machine.stack.append(make(data[start : start + size]))
+        made = make(data[start : start + size])
+        if type(made) is str and not made.isascii():
+            _count_wide(machine, size)
+        machine.stack.append(made)
         return start + size
 
     HANDLERS[code[0]] = push
@@ -215,7 +231,10 @@ def _string(line: bytes) -> object:
 def _lined(code: bytes, make: Callable[[bytes], object]) -> None:
     def push(machine: Machine, position: int) -> int:
         line, position = take_line(machine, position)
-        machine.stack.append(make(line))
+        made = make(line)
+        if type(made) is str and not made.isascii():
+            _count_wide(machine, len(line))
+        machine.stack.append(made)
         return position
 
     HANDLERS[code[0]] = push

@@ -357,7 +357,12 @@ def read_member(read: Read, archive: Archive, member: Member, path: Path | str) 
 
     Raises:
         ChecksumError: they are not the bytes that were written.
+        FormatError: they are more than a pickle may have, or cut short.
     """
+    taken = max(member.size, member.packed or 0)
+    if taken > inflating.MAX_WHOLE:
+        reason = f"its member '{member.name}' claims {taken:,} bytes; {inflating.MAX_WHOLE:,} is the limit"
+        raise FormatError(path, reason)
     raw = read(member.size if member.packed is None else member.packed, member.offset)
     if member.packed is not None:
         raw = inflating.whole(raw, member, path)

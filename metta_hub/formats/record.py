@@ -20,7 +20,7 @@ from metta_hub.errors import FormatError, NotPlainError
 from metta_hub.metadata import JSON, Metadata
 from metta_hub.pickled import agent, modules
 from metta_hub.pickled.modules import Unwrapped
-from metta_hub.pickled.objects import MISSING, attribute, attributes, class_of, entries, name_of
+from metta_hub.pickled.objects import MISSING, attribute, attributes, class_of, name_of
 from metta_hub.pickled.values import Values
 
 FORMAT = "record"
@@ -95,6 +95,11 @@ def read(path: Path) -> Checkpoint:
     """
     sources = {path: FileState.of(path)}
     file = object_file.look(path)
+    with file.told():
+        return _checkpoint(path, file, sources)
+
+
+def _checkpoint(path: Path, file: ObjectFile, sources: Mapping[Path, FileState]) -> Checkpoint:
     parts = _parts(file)
     unwrapped = modules.unwrap(parts.policy)
     return Checkpoint(
@@ -169,9 +174,7 @@ def _metadata(file: ObjectFile, parts: _Parts, unwrapped: Unwrapped, path: Path)
 
 def _told(record: object, values: Values) -> Mapping[str, JSON]:
     """What a record says about its policy."""
-    found: dict[str, JSON] = {}
-    for key, item in entries(attribute(record, *_METADATA)).items():
-        found[key] = values.plain(item, f"/{key}")
+    found = values.mapping(attribute(record, *_METADATA))
     name = attribute(record, *_NAME)
     if name is not MISSING:
         found["run_name"] = values.plain(name, "/run_name")

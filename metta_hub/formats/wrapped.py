@@ -4,7 +4,7 @@ Metta's older tools read such files (specification of Metta's checkpoints, secti
 others writes them. What a trainer saved to go on, without weights, looks alike and is no checkpoint.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from metta_hub.containers.pickles import Beginning, Record
 from metta_hub.containers.plain import NotPlain
 from metta_hub.errors import FormatError, NotPlainError
 from metta_hub.metadata import JSON, Metadata
-from metta_hub.pickled.objects import class_of, entries, is_dict, name_of, pairs_of
+from metta_hub.pickled import modules
+from metta_hub.pickled.objects import class_of, entries, is_dict, name_of, pairs_of, size_of
 from metta_hub.pickled.values import Values
 from metta_hub.repairs import SCHEMA
 
@@ -33,6 +34,8 @@ _ATTRIBUTES = ("obs_shape", "feature_normalizations")
 _NVEC = "action_space_nvec"
 _PREFIXES = ("module.", "_orig_mod.")
 _PICKLE = "data.pkl"
+#: Keys that a sentence names.
+_SHOWN = 8
 
 
 def sniff(path: Path) -> bool:
@@ -75,6 +78,11 @@ def read(path: Path) -> Checkpoint:
     """
     sources = {path: FileState.of(path)}
     file = object_file.look(path)
+    with file.told():
+        return _checkpoint(path, file, sources)
+
+
+def _checkpoint(path: Path, file: ObjectFile, sources: Mapping[Path, FileState]) -> Checkpoint:
     root = entries(file.pickles[_PICKLE].root)
     key = next((key for key in WEIGHTS if is_dict(root.get(key))), None)
     if key is None:
@@ -83,7 +91,7 @@ def read(path: Path) -> Checkpoint:
     left = sorted(name for name in root if name != key and name not in {*SCHEMA, *_ATTRIBUTES, _NVEC})
     warnings = []
     if left:
-        warnings.append(f"Left out, since it is no part of a policy: {', '.join(left)}.")
+        warnings.append(f"Left out, since it is no part of a policy: {_shown(left)}.")
     if prefix:
         warnings.append(f"It was saved compiled or distributed: '{prefix}' was stripped from its names.")
     return Checkpoint(
@@ -112,12 +120,18 @@ def _without_weights(path: Path, root: Mapping[str, object]) -> FormatError:
         return FormatError(path, reason, hint="name the checkpoint beside it")
     if root.keys() == {*_OPTIMIZER}:
         return FormatError(path, "it is an optimizer's state, and not a policy", hint="name the checkpoint beside it")
-    shown = ", ".join(f"'{key}'" for key in list(root)[:5])
+    has = _shown([f"'{key}'" for key in root]) or "nothing"
     return FormatError(
         path,
-        f"it is a dict without weights under any of {', '.join(WEIGHTS)} (it has {shown or 'nothing'})",
+        f"it is a dict without weights under any of {', '.join(WEIGHTS)} (it has {has})",
         hint="save the state dict alone: torch.save(model.state_dict(), FILE)",
     )
+
+
+def _shown(keys: Sequence[str]) -> str:
+    """Some keys, in a sentence."""
+    more = f" and {len(keys) - _SHOWN:,} more" if len(keys) > _SHOWN else ""
+    return ", ".join(key[:50] for key in keys[:_SHOWN]) + more
 
 
 # --- weights ---
@@ -126,6 +140,8 @@ def _without_weights(path: Path, root: Mapping[str, object]) -> FormatError:
 def _weights(file: ObjectFile, held: object, key: str) -> Weights:
     reader = file.tensors(_PICKLE)
     infos = []
+    if size_of(held) > modules.MAX_ENTRIES:
+        raise FormatError(file.path, f"its entry '{key}' has more than {modules.MAX_ENTRIES:,} tensors")
     for name, item in pairs_of(held):
         if type(name) is not str or type(item) is not Record:
             reason = f"its entry '{key}' holds more than tensors under names"
@@ -142,7 +158,10 @@ def _weights(file: ObjectFile, held: object, key: str) -> Weights:
 def _stripped(weights: Weights) -> tuple[Weights, str]:
     """Without what compiling and distributing put before all names."""
     prefix, tensors = "", weights.tensors
-    while found := next((one for one in _PREFIXES if all(info.name.startswith(one) for info in tensors)), None):
+    for _ in range(modules.MAX_WRAPPERS):
+        found = next((one for one in _PREFIXES if all(info.name.startswith(one) for info in tensors)), None)
+        if found is None:
+            break
         prefix += found
         tensors = tuple(info._replace(name=info.name.removeprefix(found)) for info in tensors)
     return Weights(tensors, weights.storages), prefix

@@ -7,8 +7,8 @@ the same names; what it leaves out, and nobody can rebuild a policy without, is 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from metta_hub.pickled import graph, modules
-from metta_hub.pickled.objects import MISSING, attribute, attributes, class_of
+from metta_hub.pickled import graph, modules, omegaconf
+from metta_hub.pickled.objects import MISSING, attribute, attributes, class_of, entries
 from metta_hub.pickled.values import Values
 from metta_hub.strict_json import JSON
 
@@ -75,9 +75,9 @@ def _extra(module: object, values: Values) -> dict[str, JSON]:
 
 
 def _observation_shape(module: object, components: object, values: Values) -> JSON:
-    told = values.plain(attributes(module).get("agent_attributes"))
-    shape = told.get("obs_shape") if isinstance(told, dict) else None
-    if shape is not None:
-        return shape
+    at = "/model_info/observation_space"
+    told = entries(omegaconf.opened(attributes(module).get("agent_attributes"))).get("obs_shape")
+    if told is not None:
+        return values.plain(told, at)
     own = attribute(modules.child(components, _OBSERVATION), "_obs_shape")
-    return None if own is MISSING else values.plain(own, "/model_info/observation_space")
+    return None if own is MISSING else values.plain(own, at)

@@ -4,6 +4,7 @@ Source: numpy 2.4, `numpy._core.multiarray.scalar` and `ndarray.__reduce__` (1.x
 elements are those of the array interface, version 3.
 """
 
+import re
 import struct
 from collections.abc import Sequence
 from math import prod
@@ -13,8 +14,10 @@ from metta_hub.containers import copying
 from metta_hub.containers.pickles import Record
 from metta_hub.pickled.objects import class_of, name_of
 
-#: Most elements of an array or tensor in metadata. Larger ones are data, and are only spoken of.
+#: Most elements of an array or tensor in metadata, and rows without any. Larger ones are data, and only spoken of.
 MAX_ELEMENTS = 10_000
+#: Most dimensions: numpy has 64, and so has the depth of JSON.
+MAX_DIMENSIONS = 64
 
 #: The format characters of `struct` by kind and bytes.
 _FORMATS = {
@@ -28,6 +31,7 @@ _TENSORS = {
 _SCALAR = frozenset({"numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar"})
 _ARRAY = frozenset({"numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct"})
 _ENCODE = "_codecs.encode"
+_TEXT = re.compile(r"([US])(\d{1,9})", re.ASCII)
 
 
 def is_numpy(value: object) -> bool:
@@ -43,12 +47,12 @@ def numpy_value(value: Record) -> object:
     """
     if class_of(value) in _SCALAR:
         dtype, data = _arguments(value, 2)
-        return _decoded(_bytes(data), *_dtype(dtype), 1)[0]
+        return _decoded(data, *_dtype(dtype), 1)[0]
     state = value.states[0] if len(value.states) == 1 else None
     match state:
         case (int(), tuple() as shape, Record() as dtype, bool(fortran), data):
             sizes = _sizes(shape)
-            flat = _decoded(_bytes(data), *_dtype(dtype), prod(sizes))
+            flat = _decoded(data, *_dtype(dtype), prod(sizes))
             return _nested(flat, sizes, fortran=fortran)
     raise ValueError("an array without its values")
 
@@ -60,8 +64,7 @@ def tensor_value(weights: Weights, info: TensorInfo) -> object:
         ValueError: it has too many elements, or a dtype that Python has no number for.
         ChecksumError: the file is damaged.
     """
-    if info.elements > MAX_ELEMENTS:
-        raise ValueError(f"a tensor of {info.elements:,} elements")
+    _check_elements("a tensor", info.shape)
     data = bytes(copying.read_tensor(weights, info))
     if info.dtype == "BF16":  # the upper half of a float32
         data = b"".join(b"\0\0" + data[at : at + 2] for at in range(0, len(data), 2))
@@ -81,54 +84,63 @@ def _dtype(value: object) -> tuple[str, str]:
     """Kind with bytes ("f8"), and the byte order ("<", ">", "|")."""
     if class_of(value) != "numpy.dtype" or type(value) is not Record or not value.states:
         raise ValueError("a numpy value without a dtype")
-    code, state = _arguments(value, 3)[0], value.states[0]
-    if type(code) is not str or type(state) is not tuple or len(state) < 2:  # noqa: PLR2004 - version, byte order
-        raise ValueError("a numpy value without a dtype")
-    return code, str(state[1])
+    match _arguments(value, 3)[0], value.states[0]:
+        case (str(code), (int(), str(order), *_)):
+            return code, order
+    raise ValueError("a numpy value without a dtype")
 
 
-def _bytes(value: object) -> bytes:
-    """Bytes, which protocols of before 3 spell as a call that encodes a text."""
+def _bytes(value: object, size: int) -> bytes:
+    """So many bytes, which protocols of before 3 spell as a call that encodes a text."""
+    content = _content(value)
+    if len(content) != size:
+        raise ValueError("a numpy array whose bytes do not fit its shape")
+    return content if type(content) is bytes else content.encode("latin-1")  # type: ignore[union-attr]
+
+
+def _content(value: object) -> bytes | str:
     if type(value) is bytes:
         return value
     match value:
         case Record(callable=called, args=(str(text), "latin1" | "latin-1")) if name_of(called) == _ENCODE:
-            return text.encode("latin-1")
+            return text
         case Record(callable=called, args=()) if name_of(called) == "builtins.bytes":
             return b""
     raise ValueError("a numpy array of objects")
 
 
-def _decoded(data: bytes, code: str, order: str, count: int) -> list[object]:
-    if count > MAX_ELEMENTS:
-        raise ValueError(f"an array of {count:,} elements")
+def _decoded(data: object, code: str, order: str, count: int) -> list[object]:
     sign = ">" if order == ">" else "<"
-    if code[:1] in {"U", "S"} and code[1:].isdigit():
-        return _texts(data, code[0], int(code[1:]), sign, count)
+    text = _TEXT.fullmatch(code)
+    if text is not None:
+        return _texts(data, text[1], int(text[2]), sign, count)
     known = _FORMATS.get(code)
     if known is None:
-        raise ValueError(f"numpy's {code}")
-    try:
-        return list(struct.unpack(f"{sign}{count}{known}", data))
-    except struct.error:
-        raise ValueError("a numpy array whose bytes do not fit its shape") from None
+        raise ValueError(f"numpy's {code[:20]}")
+    return list(struct.unpack(f"{sign}{count}{known}", _bytes(data, count * int(code[1:]))))
 
 
-def _texts(data: bytes, kind: str, length: int, sign: str, count: int) -> list[object]:
+def _texts(data: object, kind: str, length: int, sign: str, count: int) -> list[object]:
     """Texts of a fixed length, four bytes a character or one, filled up with zeros."""
     width = length * (4 if kind == "U" else 1)
     encoding = {"<": "utf-32-le", ">": "utf-32-be"}[sign] if kind == "U" else "utf-8"
-    if len(data) != width * count:
-        raise ValueError("a numpy array whose bytes do not fit its shape")
-    parts = (data[at : at + width] for at in range(0, len(data), width)) if width else [b""] * count
+    content = _bytes(data, width * count)
+    parts = (content[at : at + width] for at in range(0, len(content), width)) if width else [b""] * count
     return [part.decode(encoding, "replace").rstrip("\0") for part in parts]
 
 
 def _sizes(shape: tuple[object, ...]) -> tuple[int, ...]:
-    sizes = tuple(size for size in shape if type(size) is int and 0 <= size <= MAX_ELEMENTS)
+    sizes = tuple(size for size in shape[:MAX_DIMENSIONS] if type(size) is int and 0 <= size < 1 << 63)
     if len(sizes) != len(shape):
-        raise ValueError(f"an array of the shape {shape}")
+        raise ValueError("an array of an impossible shape")
+    _check_elements("an array", sizes)
     return sizes
+
+
+def _check_elements(what: str, shape: Sequence[int]) -> None:
+    count = prod(max(1, size) for size in shape)
+    if count > MAX_ELEMENTS:
+        raise ValueError(f"{what} of {count:,} elements" if prod(shape) else f"{what} of {count:,} empty rows")
 
 
 def _nested(flat: Sequence[object], shape: Sequence[int], *, fortran: bool) -> object:

@@ -8,11 +8,14 @@ Metta's checkpoints, sections 0 and 1.1.
 from collections.abc import Mapping
 
 from metta_hub.pickled import modules, omegaconf
-from metta_hub.pickled.objects import attributes, class_of, elements, entries
+from metta_hub.pickled.objects import attributes, class_of, entries, size_of
 from metta_hub.pickled.values import Values
-from metta_hub.strict_json import JSON
+from metta_hub.strict_json import JSON, join
 
 AT = "/model_info/architecture"
+
+#: Most components; Metta's agents have a dozen.
+MAX_COMPONENTS = 1000
 
 #: Attributes that are options of the same name, but for an underscore, with their defaults: those are left out, as
 #: people leave them out. One table for all classes, since none means something else in another.
@@ -49,7 +52,10 @@ def architecture(agent: object, components: object, values: Values) -> JSON:
     Raises:
         MetadataError: it is larger than metadata may be.
     """
-    parts = entries(attributes(components).get("_modules"))
+    held = attributes(components).get("_modules")
+    if size_of(held) > MAX_COMPONENTS:
+        return None
+    parts = entries(held)
     if not parts or not all(modules.is_module(part) for part in parts.values()):
         return None
     return _recovered(parts, values) or _rebuilt(agent, parts, values)
@@ -60,12 +66,13 @@ def architecture(agent: object, components: object, values: Values) -> JSON:
 
 def _recovered(parts: Mapping[str, object], values: Values) -> JSON:
     """The configuration that a component's sources lie in, without what making the agent put into it."""
-    for part in parts.values():
-        listed = elements(attributes(part).get("_sources"))
-        for top in omegaconf.parents(listed[0]) if listed else ():
-            held = entries(omegaconf.opened(top))
-            if "components" in held and entries(omegaconf.opened(held["components"])).keys() >= parts.keys():
-                return _as_written({key: item for key, item in held.items() if key != "global_features"}, values)
+    sources = (attributes(part).get("_sources") for part in parts.values())
+    listed = next((one for one in sources if type(one) is list and one), None)
+    for top in omegaconf.parents(listed[0]) if listed else ():
+        held = omegaconf.opened(top)
+        components = omegaconf.opened(held.get("components")) if type(held) is dict else None
+        if type(components) is dict and components.keys() >= parts.keys():
+            return _as_written({key: item for key, item in entries(held).items() if key != "global_features"}, values)
     return None
 
 
@@ -101,7 +108,7 @@ def _rebuilt(agent: object, parts: Mapping[str, object], values: Values) -> JSON
 
 
 def _component(name: str, part: object, values: Values) -> JSON:
-    known, at = attributes(part), f"{AT}/components/{name}"
+    known, at = attributes(part), join(AT, "components", name)
     found: dict[str, JSON] = {"_target_": class_of(part)}
     for attribute in ("_sources", "_input_source"):
         if attribute in known:
@@ -113,7 +120,7 @@ def _component(name: str, part: object, values: Values) -> JSON:
         found["output_size"] = values.plain(known[_SIZE_OF_CORE], f"{at}/output_size")
     elif _WEIGHTED in known and _WIDTH in known:
         found["output_size"] = values.plain(known[_WIDTH], f"{at}/output_size")
-    for attribute in sorted(_OPTIONS.keys() & known.keys()):
+    for attribute in (option for option in _OPTIONS if option in known):
         value = values.plain(known[attribute], f"{at}/{attribute}")
         if value not in _OPTIONS[attribute]:
             found[attribute.removeprefix("_")] = value

@@ -4,15 +4,22 @@ Source: torch 2.13, `torch.nn.Module.state_dict` and `_save_to_state_dict`: a mo
 buffers, then its children, each in the order in which they were registered; names joined with dots.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from metta_hub.containers.pickled_tensors import MAX_LETTERS
 from metta_hub.containers.pickles import Record
-from metta_hub.pickled.objects import MISSING, attribute, attributes, class_of, elements, entries
+from metta_hub.pickled.objects import MISSING, attribute, attributes, class_of, elements, entries, size_of
 
-#: Deepest nesting of modules, and most tensors: a module that is its own child would have no end.
+#: Deepest nesting of modules, and most of them with all that they hold. One module can stand in many places, so a small
+#: pickle can have more of them than can ever be counted.
 MAX_DEPTH = 64
-MAX_TENSORS = 1_000_000
+MAX_ENTRIES = 100_000
+#: Most wrappers around a module: compiled and distributed are two.
+MAX_WRAPPERS = 8
+
+#: Both a parameter and its tensor can have attributes.
+_MAX_LAYERS = 2
 
 _PARAMETERS, _BUFFERS, _CHILDREN = "_parameters", "_buffers", "_modules"
 _TRANSIENT = "_non_persistent_buffers_set"
@@ -48,7 +55,7 @@ def is_module(value: object) -> bool:
 def unwrap(value: object) -> Unwrapped:
     """Take a module out of its wrappers."""
     prefixes: list[str] = []
-    while len(prefixes) < MAX_DEPTH:
+    while len(prefixes) < MAX_WRAPPERS:
         inside = _inside(value)
         if inside is None:
             break
@@ -75,39 +82,68 @@ def state_dict(module: object) -> Iterator[tuple[str, Record]]:
     Raises:
         ValueError: the module is no module all through, or has no end; says where.
     """
-    for count, named in enumerate(_tensors(module, "", 0)):
-        if count >= MAX_TENSORS:
-            raise ValueError(f"it has more than {MAX_TENSORS:,} tensors")
-        yield named
+    yield from _Walk().tensors(module, "", 0)
 
 
-def _tensors(module: object, prefix: str, depth: int) -> Iterator[tuple[str, Record]]:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"its modules are nested deeper than {MAX_DEPTH}, at '{prefix[:100]}'")
-    known = attributes(module)
-    if not {_PARAMETERS, _CHILDREN} <= known.keys():
-        raise ValueError(f"'{prefix.removesuffix('.')}' is {class_of(module) or 'something'} and no module")
-    transient = {item for item in elements(known.get(_TRANSIENT)) or () if type(item) is str}
-    held = [*entries(known[_PARAMETERS]).items()]
-    held += [(name, item) for name, item in entries(known.get(_BUFFERS)).items() if name not in transient]
-    for name, item in held:
-        if item is None:
-            continue
-        if type(item) is not Record:
-            raise ValueError(f"'{prefix}{name}' is a {type(item).__name__} and no tensor")
-        yield f"{prefix}{name}", _plain_tensor(item)
-    for name, child in entries(known[_CHILDREN]).items():
-        if child is not None:
-            yield from _tensors(child, f"{prefix}{name}.", depth + 1)
+class _Walk:
+    """A walk through modules that gives up when there are too many."""
+
+    def __init__(self) -> None:
+        self._entries = MAX_ENTRIES
+        self._letters = MAX_LETTERS
+
+    def tensors(self, module: object, prefix: str, depth: int) -> Iterator[tuple[str, Record]]:
+        """Names and tensors of a module and of those in it.
+
+        Raises:
+            ValueError: as `state_dict`.
+        """
+        self._count(1, len(prefix))
+        if depth > MAX_DEPTH:
+            raise ValueError(f"its modules are nested deeper than {MAX_DEPTH}, at '{prefix[:100]}'")
+        known = attributes(module)
+        if not {_PARAMETERS, _CHILDREN} <= known.keys():
+            where = f"'{prefix.removesuffix('.')[:100]}'"
+            raise ValueError(f"{where} is {class_of(module) or 'something'} and no module")
+        for name, item in self._held(known):
+            if item is None:
+                continue
+            self._count(0, len(prefix) + len(name))
+            if type(item) is not Record:
+                raise ValueError(f"'{prefix}{name}'"[:100] + f" is a {type(item).__name__} and no tensor")
+            yield f"{prefix}{name}", _plain_tensor(item)
+        for name, child in entries(known[_CHILDREN]).items():
+            if child is not None:
+                yield from self.tensors(child, f"{prefix}{name}.", depth + 1)
+
+    def _held(self, known: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+        """A module's own parameters and persistent buffers."""
+        parts = [known.get(key) for key in (_PARAMETERS, _BUFFERS, _CHILDREN, _TRANSIENT)]
+        self._count(sum(map(size_of, parts)), 0)
+        parameters, buffers, _, named = parts
+        transient = {item for item in elements(named) or () if type(item) is str}
+        yield from entries(parameters).items()
+        yield from ((name, item) for name, item in entries(buffers).items() if name not in transient)
+
+    def _count(self, entries_: int, letters: int) -> None:
+        self._entries -= entries_
+        self._letters -= letters
+        if self._entries < 0:
+            raise ValueError(f"it has more than {MAX_ENTRIES:,} modules and tensors")
+        if self._letters < 0:
+            raise ValueError(f"the names of its modules and tensors take more than {MAX_LETTERS:,} letters")
 
 
 def _plain_tensor(item: Record) -> Record:
     """The tensor itself, of one that also has attributes, which a state dict does not have."""
-    match class_of(item), item.args:
-        case ("torch._utils._rebuild_from_type_v2", (function, _, tuple() as args, _)):
-            return _plain_tensor(Record(function, args))
-        case ("torch._utils._rebuild_parameter_with_state", (data, grad, hooks, _)):
-            return _plain_tensor(data) if type(data) is Record else Record(item.callable, (data, grad, hooks))
+    for _ in range(_MAX_LAYERS):
+        match class_of(item), item.args:
+            case ("torch._utils._rebuild_from_type_v2", (function, _, tuple() as args, _)):
+                item = Record(function, args)
+            case ("torch._utils._rebuild_parameter_with_state", (data, grad, hooks, _)):
+                item = data if type(data) is Record else Record(item.callable, (data, grad, hooks))
+            case _:
+                break
     return item
 
 

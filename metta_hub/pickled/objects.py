@@ -1,6 +1,10 @@
-"""One pickled object: its class, its attributes, what it contains."""
+"""One pickled object: its class, its attributes, what it contains.
 
-from collections.abc import Iterable, Mapping
+What is asked of one object must take no time, however much it holds: the same one may be held by a million others.
+"""
+
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Mapping
 
 from metta_hub.containers.pickles import Boxed, Global, Record
 
@@ -24,14 +28,17 @@ def class_of(value: object) -> str:
 
 
 def attributes(value: object) -> Mapping[str, object]:
-    """The instance dict that unpickling would have left, with what stands in slots; empty when it is no object."""
-    found: dict[str, object] = {}
-    if type(value) is Record:
-        for state in value.states:
-            # copyreg gives objects with slots a pair: the dict, and the slots.
-            for part in state if type(state) is tuple else (state,):
-                found.update((key, item) for key, item in pairs_of(part) if type(key) is str)
-    return found
+    """The instance dict that unpickling would have left, with what stands in slots; empty when it is no object.
+
+    Python gives an object one state. One that is given several, or something else than dicts, has no attributes.
+    """
+    state = value.states[0] if type(value) is Record and len(value.states) == 1 else None
+    if type(state) is dict:
+        return state
+    match state:  # copyreg gives objects with slots a pair: the dict, and the slots
+        case (dict() | None as known, dict() | None as slots):
+            return ChainMap(slots or {}, known or {})
+    return {}
 
 
 def attribute(value: object, *names: str) -> object:
@@ -52,6 +59,13 @@ def entries(value: object) -> Mapping[str, object]:
     return {key: item for key, item in pairs_of(value) if type(key) is str}
 
 
+def size_of(value: object) -> int:
+    """How many entries or elements there are at most."""
+    if type(value) is not Record:
+        return len(value) if isinstance(value, Collection) else 0
+    return len(value.pairs) + len(value.items) + len(_listed(value))
+
+
 def is_dict(value: object) -> bool:
     """Whether it is a dict, or an object that items were set in."""
     return type(value) is dict or (type(value) is Record and (class_of(value) in _DICTS or bool(value.pairs)))
@@ -66,7 +80,12 @@ def elements(value: object) -> list[object] | None:
     if type(value) is not Record:
         return None
     if class_of(value) in _SETS:
-        args = value.args
-        listed = args[0] if type(args) is tuple and len(args) == 1 else []
-        return [*(listed if type(listed) is list else []), *value.items]
+        return [*_listed(value), *value.items]
     return list(value.items) if value.items else None
+
+
+def _listed(value: Record) -> list[object]:
+    """The list that an object was made of, as protocols of before 4 make sets; empty when it was made otherwise."""
+    args = value.args
+    listed = args[0] if type(args) is tuple and len(args) == 1 else None
+    return listed if type(listed) is list else []

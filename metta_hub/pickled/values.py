@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 from metta_hub.checkpoint import Weights
 from metta_hub.containers.object_file import ObjectFile
@@ -10,16 +11,28 @@ from metta_hub.containers.pickles import Boxed, Global, Persistent, Record
 from metta_hub.containers.plain import NotPlain
 from metta_hub.errors import FormatError, MetadataError
 from metta_hub.pickled import arrays, omegaconf, spaces
-from metta_hub.pickled.objects import class_of, elements, is_dict, name_of, pairs_of
-from metta_hub.strict_json import JSON, MAX_DEPTH, Limits, Repair, join
+from metta_hub.pickled.objects import class_of, elements, is_dict, name_of, pairs_of, size_of
+from metta_hub.strict_json import JSON, MAX_DEPTH, MAX_DIGITS, Limits, Repair, join
 
 _TENSORS = "torch._utils._rebuild_"
 _PATHS = frozenset({f"pathlib.{name}" for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")})
-_LARGEST = 1 << 63
+_LARGEST = 10**MAX_DIGITS
+#: Letters of texts, keys, and what is told of values that were left out; one that JSON escapes counts for six.
+_MAX_LETTERS = 4 << 20
+#: Bytes of storages that are looked into for the values of tensors, and how many values a tensor counts for.
+_MAX_BYTES = 256 << 20
+_TENSOR_NODES = 20
+#: Most parts of a path.
+_MAX_PARTS = 256
+#: Letters of a pointer that are shown.
+_SHOWN = 200
+
+#: A pointer, and the keys and places that lead to a value from there.
+_Path: TypeAlias = tuple[str | int, ...]
 
 
 class Values:
-    """Reads the plain values of one pickle.
+    """Reads the plain values of one pickle. What it makes is bounded: a pickle can hold one value in many places.
 
     Args:
         file: what the pickle lies in.
@@ -33,7 +46,9 @@ class Values:
         self.repairs: list[Repair] = []
         self._file = file
         self._tensors: PickledTensors = file.tensors(name)
-        self._left = Limits().nodes
+        self._nodes = Limits().nodes
+        self._letters = _MAX_LETTERS
+        self._bytes = _MAX_BYTES
 
     def plain(self, value: object, at: str = "") -> JSON:
         """A value as JSON has it; what it has no word for is null, and noted in `repairs`.
@@ -45,26 +60,35 @@ class Values:
         Raises:
             MetadataError: more values, or deeper nested, than metadata may have.
         """
-        return self._value(value, at, 0)
+        return self._value(value, (at,), 0)
 
-    def _value(self, value: object, at: str, depth: int) -> JSON:
-        self._left -= 1
-        if self._left < 0:
-            raise MetadataError(at, f"more than {Limits().nodes:,} values")
+    def mapping(self, value: object) -> dict[str, JSON]:
+        """What a dict of whatever class holds, as `plain` gives it; nothing for anything else.
+
+        Raises:
+            MetadataError: as `plain`.
+        """
+        return self._dict(pairs_of(omegaconf.opened(value)), ("",), 1)
+
+    def _value(self, value: object, at: _Path, depth: int) -> JSON:
+        self._count(at, nodes=1)
         if depth > MAX_DEPTH:
             raise MetadataError("", f"nested deeper than {MAX_DEPTH}")
         value = omegaconf.opened(value)
-        if value is None or type(value) in {str, bool, float}:
+        if type(value) is str:
+            self._count(at, letters=_letters(value))
+            return value
+        if value is None or type(value) in {bool, float}:
             return value  # type: ignore[return-value]
-        if type(value) is int and -_LARGEST <= value < _LARGEST:
+        if type(value) is int and -_LARGEST < value < _LARGEST:
             return value
         try:
             return self._object(value, at, depth + 1)
         except ValueError as error:  # of ours: in words
-            self.repairs.append(Repair(at, str(error), certain=False))
+            self._leave_out(at, str(error))
             return None
 
-    def _object(self, value: object, at: str, depth: int) -> JSON:
+    def _object(self, value: object, at: _Path, depth: int) -> JSON:
         space = spaces.described(value)
         if space is not None:
             return self._value(space, at, depth)
@@ -74,25 +98,58 @@ class Values:
             return self._value(self._tensor(value, at), at, depth)
         if is_dict(value):
             return self._dict(pairs_of(value), at, depth)
-        listed = elements(value.args) if type(value) is Record and class_of(value) == "torch.Size" else elements(value)
+        if type(value) is Record and class_of(value) == "torch.Size" and type(value.args) is tuple and value.args:
+            value = value.args[0]
+        if size_of(value) > self._nodes:  # before they are listed
+            self._count(at, nodes=size_of(value))
+        listed = elements(value)
         if listed is not None:
-            return [self._value(item, join(at, place), depth) for place, item in enumerate(listed)]
-        return _word(value)
+            return [self._value(item, (*at, place), depth) for place, item in enumerate(listed)]
+        word = _word(value)
+        self._count(at, letters=_letters(word))
+        return word
 
-    def _dict(self, pairs: Iterable[tuple[object, object]], at: str, depth: int) -> JSON:
+    def _dict(self, pairs: Iterable[tuple[object, object]], at: _Path, depth: int) -> dict[str, JSON]:
         found: dict[str, JSON] = {}
         for key, item in pairs:
-            text = _key(key)
-            found[text] = self._value(item, join(at, text), depth)
+            try:
+                text = _key(key)
+            except ValueError as error:
+                self._leave_out(at, str(error))
+                continue
+            self._count(at, letters=_letters(text))
+            found[text] = self._value(item, (*at, text), depth)
         return found
 
-    def _tensor(self, value: Record, at: str) -> object:
+    def _tensor(self, value: Record, at: _Path) -> object:
+        self._count(at, nodes=_TENSOR_NODES)
         try:
-            info = self._tensors.read(at or "value", value)
+            info = self._tensors.read("value", value)
             weights: Weights = self._file.weights([info], self._tensors)
         except (NotPlain, FormatError) as error:
             raise ValueError(f"a tensor: {error}") from None
+        self._bytes -= weights.storages[info.storage].size  # as much as all of it may have to be read or inflated
+        if self._bytes < 0:
+            raise ValueError(f"a tensor beyond the first {_MAX_BYTES >> 20} MiB of them")
         return arrays.tensor_value(weights, info)
+
+    def _leave_out(self, at: _Path, reason: str) -> None:
+        pointer = _pointer(at)
+        self._count(at, letters=_letters(pointer) + _letters(reason))
+        self.repairs.append(Repair(pointer, reason, certain=False))
+
+    def _count(self, at: _Path, *, nodes: int = 0, letters: int = 0) -> None:
+        """Take what a value needs from what there is left.
+
+        Raises:
+            MetadataError: it is not enough.
+        """
+        self._nodes -= nodes
+        self._letters -= letters
+        if self._nodes < 0:
+            raise MetadataError(_pointer(at[:3])[:_SHOWN], f"more than {Limits().nodes:,} values")
+        if self._letters < 0:
+            raise MetadataError(_pointer(at[:3])[:_SHOWN], f"more than {_MAX_LETTERS:,} letters")
 
 
 def _key(key: object) -> str:
@@ -105,10 +162,10 @@ def _key(key: object) -> str:
         return str(key).lower()
     if type(key) in {int, float}:
         return str(key)
-    raise ValueError(f"a dict with {_kind(key)} for a key")
+    raise ValueError(f"an entry with {_kind(key)} for a key")
 
 
-def _word(value: object) -> JSON:
+def _word(value: object) -> str:
     """What is usually written as a text: devices, dtypes, paths.
 
     Raises:
@@ -118,10 +175,12 @@ def _word(value: object) -> JSON:
     if named.startswith("torch."):
         return named
     match value:
-        case Record(callable=called, args=(str(kind), *rest)) if name_of(called) == "torch.device":
-            return ":".join(map(str, (kind, *rest)))
+        case Record(callable=called, args=(str(kind),)) if name_of(called) == "torch.device":
+            return kind
+        case Record(callable=called, args=(str(kind), int(number))) if name_of(called) == "torch.device":
+            return f"{kind}:{number}"
         case Record(callable=called, args=tuple(parts)) if name_of(called) in _PATHS:
-            if all(type(part) is str for part in parts):
+            if len(parts) <= _MAX_PARTS and all(type(part) is str for part in parts):
                 return str(Path(*map(str, parts)))
     raise ValueError(_kind(value))
 
@@ -138,5 +197,14 @@ def _kind(value: object) -> str:
         case Record():
             return f"an object of {class_of(value) or 'an unknown class'}"
         case int():
-            return "a number beyond 64 bits"
+            return f"a number of more than {MAX_DIGITS} digits"
     return f"a {type(value).__name__}"
+
+
+def _letters(text: str) -> int:
+    return len(text) if text.isprintable() else 6 * len(text)
+
+
+def _pointer(at: _Path) -> str:
+    """An RFC 6901 pointer that can be written: strangers' keys may have halves of characters."""
+    return join(str(at[0]), *at[1:]).encode("utf-8", "replace").decode()

@@ -430,6 +430,13 @@ def test_memory_stays_flat(tmp_path):
     assert peaks[1] - peaks[0] < 8 << 20
 
 
+def test_what_lacks_required_metadata_is_replaced_all_the_same(tmp_path):
+    path = tmp_path / "model_0007.pt"
+    torch.save({"epoch": 7, "model_state_dict": {"weight": torch.ones(2)}}, path)
+    assert metta_hub.migrate(path, replace=True).failed == ()
+    assert metta_hub.inspect(path).unknown == ("agent_step", "generation", "train_time")
+
+
 # --- killed ---
 
 

@@ -190,6 +190,30 @@ def _repo(folder):
     return {"ok": verified.ok, "tensors": tensors}
 
 
+def _record(path):
+    """What an old file holds, and whether the pair that migration makes of it holds the same."""
+    import shutil
+
+    from metta_hub import formats, metadata
+    from metta_hub.api.migrate import migrate
+
+    path, out = Path(path), Path(path).with_name("migrated")
+    found = formats.read(path)
+    try:
+        done = migrate(path, output=out)
+        assert not done.failed, done.failed
+        for item in done.migrated:
+            again = formats.read(item.target)
+            assert again.origin.findings.plain
+            assert _digests(again.weights) == _digests(found.weights)
+            expected = dict.fromkeys(metadata.REQUIRED) | dict(found.metadata.values)
+            assert {**again.metadata.values, "uri": None} == {**expected, "uri": None}
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+    values = {key: value for key, value in found.metadata.values.items() if key != "uri"}
+    return {"tensors": _digests(found.weights), "values": values, "migrated": len(done.migrated)}
+
+
 def _sharded(path):
     from metta_hub.formats import sharded
 
@@ -211,6 +235,7 @@ _KINDS = {
     "config": _config,
     "repo": _repo,
     "sharded": _sharded,
+    "record": _record,
 }
 
 

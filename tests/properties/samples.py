@@ -1,5 +1,6 @@
 """Small valid files of every kind, to be damaged."""
 
+import io
 import json
 import zipfile
 from collections import OrderedDict
@@ -28,7 +29,8 @@ def _new(found):
     return found
 
 
-def _saved(make):
+def saved(make):
+    """The bytes of a file that is made at a path."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "m.pt"
         make(path)
@@ -67,17 +69,19 @@ KINDS = tuple(_MAKERS)
 @cache
 def sample(kind):
     """The bytes of a valid file."""
-    return _saved(_MAKERS[kind])
+    return saved(_MAKERS[kind])
 
 
 @cache
 def members():
     """Name and content of every member of a `.pt`."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "m.pt"
-        path.write_bytes(sample("zip"))
-        with zipfile.ZipFile(path) as opened:
-            return {info.filename: opened.read(info) for info in opened.infolist()}
+    return members_of(sample("zip"))
+
+
+def members_of(content):
+    """The same of any zip."""
+    with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        return {info.filename: opened.read(info) for info in opened.infolist()}
 
 
 @cache

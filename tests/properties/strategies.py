@@ -53,7 +53,7 @@ shapes = st.lists(st.integers(0, 5) | st.just(1), max_size=5).map(tuple)
 
 
 @st.composite
-def _views(draw, base):
+def views(draw, base):
     """A view of a tensor: any strides that torch can make."""
     view = base
     for _ in range(draw(st.integers(1, 3))):
@@ -100,7 +100,7 @@ def state_dicts(draw, among=DTYPES):
         if how == "tied":
             state[name] = base.detach()
         elif how == "view":
-            state[name] = draw(_views(base.detach()))
+            state[name] = draw(views(base.detach()))
         else:
             bases.append(base)
     if draw(st.booleans()):

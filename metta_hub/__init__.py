@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from metta_hub.api.migrate import migrate_checkpoint as migrate_checkpoint
     from metta_hub.api.pull import pull as pull
     from metta_hub.api.push import push as push
+    from metta_hub.api.scan import scan as scan
     from metta_hub.api.verify import verify as verify
     from metta_hub.errors import MettaHubError as MettaHubError
     from metta_hub.policies import register as register
@@ -37,6 +38,7 @@ _PLACES = {
     "pull": "metta_hub.api.pull",
     "push": "metta_hub.api.push",
     "register": "metta_hub.policies",
+    "scan": "metta_hub.api.scan",
     "verify": "metta_hub.api.verify",
 }
 
@@ -54,6 +56,7 @@ __all__ = [
     "pull",
     "push",
     "register",
+    "scan",
     "verify",
 ]
 

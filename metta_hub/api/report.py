@@ -16,6 +16,9 @@ class ShowsProgress(Protocol):
     def progress(self, verb: str, done: Callable[[], int], total: int) -> AbstractContextManager[None]:
         """Show it while the body runs; `done` says how many of `total` bytes are done, 0 when nobody knows."""
 
+    def counting(self, verb: str, done: Callable[[], int], noun: str) -> AbstractContextManager[None]:
+        """Show how many there were so far of what nobody knows the number of."""
+
 
 def silent(verb: str, text: str) -> None:
     """A report that nobody reads."""
@@ -37,6 +40,11 @@ def working(
     return nullcontext()
 
 
+def counting(report: Report, verb: str, done: Callable[[], int], noun: str) -> AbstractContextManager[None]:
+    """Have a report that can do so show how many there were so far, while the body runs."""
+    return report.counting(verb, done, noun) if isinstance(report, ShowsProgress) else nullcontext()
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -44,9 +52,9 @@ def _size(path: Path) -> int:
         return 0
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """`1 tensor`, `12 tensors`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def megabytes(size: int) -> str:

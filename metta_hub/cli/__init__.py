@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from metta_hub.cli import export, failures, get, look, old, publish, serve
+from metta_hub.cli import export, failures, get, look, old, publish, serve, survey
 from metta_hub.cli.help import Group
 from metta_hub.cli.output import write
 
@@ -24,8 +24,7 @@ Examples:
 
 \b
 REF is [hf://]org/name[@revision][:selector]; a selector is latest, best,
-best=METRIC, min=METRIC, epoch=N or a checkpoint's name. Without one it is
-the repo's root. PATH is a file or folder. No pickle is ever executed."""
+best=METRIC, min=METRIC, epoch=N or a checkpoint's name; else the repo's root."""
 
 app = typer.Typer(
     name="metta-hub",
@@ -37,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (publish, get, export, look, old, serve):
+for module in (publish, get, export, look, old, survey, serve):
     module.add_to(app)
 
 

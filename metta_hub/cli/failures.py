@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from types import FrameType
 
 from metta_hub.cli import help as help_
@@ -34,13 +35,35 @@ class Stopped(BaseException):
 
 def stop_on_signals() -> None:
     """Have Ctrl-C, SIGTERM and a closed terminal raise `Stopped`, so that no temporary file outlives any of them."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise Stopped(number)
-
     for number in _STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as whoever started us in the background may want it
-            signal.signal(number, stop)
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+@contextlib.contextmanager
+def unstopped() -> Iterator[None]:
+    """Have a signal that comes while the body runs wait for its end, so that it is whole; a second one does not."""
+    came: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        if came:
+            _stop(number, frame)
+        came.append(number)
+
+    held = [number for number in _STOPPING if signal.getsignal(number) is _stop]
+    for number in held:
+        signal.signal(number, wait)
+    try:
+        yield
+    finally:
+        for number in held:
+            signal.signal(number, _stop)
+    if came:
+        raise Stopped(came[0])
 
 
 def let_finish() -> None:
@@ -49,8 +72,12 @@ def let_finish() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def explain(error: BaseException) -> int:
+def explain(error: BaseException, *, as_json: bool | None = None) -> int:
     """Say what stopped the command; return the exit code.
+
+    Args:
+        error: what stopped it.
+        as_json: whether stdout gets a value that says so; None when --json decides.
 
     HF_DEBUG=1 shows the traceback first; otherwise nobody ever sees one.
     """
@@ -59,7 +86,8 @@ def explain(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # whoever read our output has had enough
         return FAILED
     # The command's own flags are not known here: it stopped before it returned, or never began.
-    output = Output(as_json="--json" in sys.argv, quiet=bool({"-q", "--quiet"} & set(sys.argv)))
+    wants_json = "--json" in sys.argv if as_json is None else as_json
+    output = Output(wants_json, quiet=bool({"-q", "--quiet"} & set(sys.argv)))
     sentence, hint, code, kind = _described(error)
     with contextlib.suppress(OSError, MettaHubError):  # stdout may be what failed
         output.failure(kind, sentence, hint)

@@ -79,6 +79,12 @@ class Teller:
             return contextlib.nullcontext()
         return progress.bar(verb, done, total)
 
+    def counting(self, verb: str, done: Callable[[], int], noun: str) -> AbstractContextManager[None]:
+        """Show how many there were so far."""
+        if self.output.quiet or self.output.as_json:
+            return contextlib.nullcontext()
+        return progress.counter(verb, done, noun)
+
 
 def say(*lines: str) -> None:
     """Write lines of data, now.

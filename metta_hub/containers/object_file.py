@@ -26,7 +26,7 @@ PACKAGE = "torch package"
 #: Most pickles of a package that are read: Metta's have two.
 _MAX_PICKLES = 16
 #: Bytes from the start of a file in which its pickle usually begins, and says what it holds.
-_HEAD = 4096
+HEAD = 4096
 _LOCAL_HEADER = 30
 _STORAGE: Mapping[Naming, re.Pattern[str]] = {
     "zip": re.compile(r"data/(\d{1,20})"),
@@ -95,14 +95,19 @@ def peek(path: Path) -> Beginning | None:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-        pickle = _pickle_at_start(head)
-        if pickle is not None:
-            return pickles.beginning(pickle)
+        found = beginning_in(file.read(HEAD))
+    if found is not None:
+        return found
     try:  # the pickle stands elsewhere in it, or is compressed
-        return pickles.beginning(torch_zip.look(path).pickle[:_HEAD])
+        return pickles.beginning(torch_zip.look(path).pickle[:HEAD])
     except FormatError:
         return None
+
+
+def beginning_in(head: bytes) -> Beginning | None:
+    """How the pickle of a PyTorch zip begins, when it does in the zip's first bytes, as torch.save writes it."""
+    pickle = _pickle_at_start(head)
+    return None if pickle is None else pickles.beginning(pickle)
 
 
 def is_package(path: Path) -> bool:
@@ -113,7 +118,7 @@ def is_package(path: Path) -> bool:
             archive = zips.look(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
         except FormatError:
             return False
-    return _package_root(archive) is not None
+    return package_root(member.name for member in archive.members) is not None
 
 
 def _pickle_at_start(head: bytes) -> bytes | None:
@@ -129,7 +134,7 @@ def _pickle_at_start(head: bytes) -> bytes | None:
 
 def _look(read: Read, size: int, path: Path) -> ObjectFile:
     archive = zips.look(read, size, path)
-    root = _package_root(archive)
+    root = package_root(member.name for member in archive.members)
     if root is None:
         root, members = torch_zip.members_of(archive, path)
         naming: Naming = "zip"
@@ -148,13 +153,9 @@ def _look(read: Read, size: int, path: Path) -> ObjectFile:
     return ObjectFile(path, container, naming, found, storages)
 
 
-def _package_root(archive: Archive) -> str | None:
-    """The folder that everything in a package lies in."""
-    marks = (
-        name.removesuffix("/.data/extern_modules")
-        for name in (member.name for member in archive.members)
-        if name.endswith("/.data/extern_modules")
-    )
+def package_root(members: Iterable[str]) -> str | None:
+    """The folder that everything in an archive of torch.package lies in; None when these are no such members."""
+    marks = (name.removesuffix("/.data/extern_modules") for name in members if name.endswith("/.data/extern_modules"))
     return next((root for root in marks if "/" not in root), None)
 
 

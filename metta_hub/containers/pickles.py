@@ -124,17 +124,21 @@ class Beginning:
     Attributes:
         root: the value that is being made, as far as it was; a `Global` when its call was not reached.
         pairs: the keys and values, or the attributes, that it is given first.
+        names: every `module.name` that was asked for so far, sorted.
+        complete: whether that is all of it.
     """
 
     root: object
     pairs: tuple[tuple[object, object], ...]
+    names: tuple[str, ...]
+    complete: bool
 
 
 def beginning(data: bytes) -> Beginning:
     """Read the first bytes of a pickle, as far as they go; where they end in the middle of something is no error."""
-    machine = Machine(data)
+    machine, complete = Machine(data), False
     with suppress(Refused, KeyError, IndexError, struct.error, ValueError):
-        _steps(machine)
+        complete = _steps(machine)
     bottom, *above = [*machine.below, machine.stack]
     root = bottom[0] if bottom else None
     pairs: list[tuple[object, object]] = []
@@ -146,7 +150,7 @@ def beginning(data: bytes) -> Beginning:
     if not pairs and above:
         # What is being made beside its state, when the bytes end there, puts the rest out of step.
         pairs += takewhile(lambda pair: type(pair[0]) is str, zip(above[0][::2], above[0][1::2], strict=False))
-    return Beginning(root, tuple(pairs))
+    return Beginning(root, tuple(pairs), tuple(sorted(map(str, machine.globals.values()))), complete)
 
 
 def _run(machine: Machine, start: int, source: Path | str) -> int:

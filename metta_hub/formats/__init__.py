@@ -48,7 +48,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 #: Why a file of a kind that `containers.sniff` knows is read by no format.
-_REASONS: Mapping[str, str] = {
+REASONS: Mapping[str, str] = {
     "torch tar": "a tar archive, PyTorch's oldest format; load it with torch if you trust it, and save it again",
     "tar": "a tar archive, and not a checkpoint",
     "pickle": "a pickle that torch.save did not write; it is not loaded, because that would run what it asks for",
@@ -74,6 +74,6 @@ def _unknown(path: Path) -> FormatError:
             return error
     return FormatError(
         path,
-        _REASONS.get(containers.sniff(path), "not a checkpoint that metta-hub reads"),
+        REASONS.get(containers.sniff(path), "not a checkpoint that metta-hub reads"),
         hint="it reads pairs (NAME.pt + NAME.json), state dicts, .safetensors files, also sharded ones, and bundles",
     )

@@ -164,8 +164,8 @@ def _weights_in(path: Path) -> Packed:
 def _read_zip(path: Path) -> Checkpoint:
     sources = {path: FileState.of(path)}
     with _opened(path) as (read_, archive):
-        members = _members(archive, path)
-        spec, repairs = _spec_in(read_, archive, members, path)
+        members = members_of(archive, path)
+        spec, repairs = spec_in(read_, archive, members, path)
         data = bundle_spec.data_path(spec, path / SPEC)
         member = members.get(str(data))
         if member is None:
@@ -199,8 +199,12 @@ def _opened(path: Path) -> Iterator[tuple[Read, Archive]]:
         os.close(descriptor)
 
 
-def _members(archive: Archive, path: Path) -> Mapping[str, Member]:
-    """The members by their names; none may lead elsewhere when the zip is unpacked."""
+def members_of(archive: Archive, path: Path) -> Mapping[str, Member]:
+    """The members of a zip by their names; none may lead elsewhere when it is unpacked.
+
+    Raises:
+        FormatError: one may, or is code, or there are too many.
+    """
     if len(archive.members) > MAX_FILES:
         raise FormatError(path, f"it holds more than {MAX_FILES:,} files; a bundle holds a few")
     for member in archive.members:
@@ -211,9 +215,15 @@ def _members(archive: Archive, path: Path) -> Mapping[str, Member]:
     return {member.name: member for member in archive.members}
 
 
-def _spec_in(
+def spec_in(
     read_: Read, archive: Archive, members: Mapping[str, Member], path: Path
 ) -> tuple[dict[str, JSON], tuple[Repair, ...]]:
+    """The spec in a zip, or the one that stands for an `.mpt`.
+
+    Raises:
+        FormatError: it cannot be believed, or asks for what is refused.
+        MetadataError: its JSON is damaged.
+    """
     name = SPEC if SPEC in members else ARCHITECTURE
     member = members[name]
     if member.size > bundle_spec.LIMITS.size:

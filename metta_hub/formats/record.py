@@ -67,11 +67,12 @@ def era(path: Path) -> str | None:
     container = containers.sniff(path)
     if container == torch_zip.CONTAINER:
         beginning = object_file.peek(path)
-        return None if beginning is None else _era(beginning)
+        return None if beginning is None else era_of(beginning)
     return PACKAGED if container == "zip" and object_file.is_package(path) else None
 
 
-def _era(beginning: Beginning) -> str | None:
+def era_of(beginning: Beginning) -> str | None:
+    """The same of a PyTorch zip whose pickle begins so."""
     class_ = class_of(beginning.root) or name_of(beginning.root)
     first = {key for key, _ in beginning.pairs}
     if not class_.endswith(_RECORD):

@@ -23,7 +23,7 @@ from metta_hub.repairs import SCHEMA
 
 FORMAT = "wrapped state dict"
 
-_WEIGHTS = ("model_state_dict", "state_dict")
+WEIGHTS = ("model_state_dict", "state_dict")
 #: What only a trainer's own state has.
 _TRAINER = ("optimizer_state_dict", "optimizer")
 #: The two keys of `Optimizer.state_dict()`.
@@ -54,7 +54,7 @@ def is_trainers(path: Path) -> bool:
 def is_wrapper(beginning: Beginning) -> bool:
     """Whether a pickle begins like a dict of weights and what is known about them, or of what a trainer keeps."""
     named = {key for key, _ in beginning.pairs}
-    if not _is_dict(beginning.root) or not named & {*_WEIGHTS, *_TRAINER, _OPTIMIZER[0], *SCHEMA}:
+    if not _is_dict(beginning.root) or not named & {*WEIGHTS, *_TRAINER, _OPTIMIZER[0], *SCHEMA}:
         return False
     _, first = beginning.pairs[0]
     return not (class_of(first) or name_of(first)).startswith("torch._utils._rebuild_")
@@ -63,7 +63,7 @@ def is_wrapper(beginning: Beginning) -> bool:
 def is_trainer_state(beginning: Beginning) -> bool:
     """Whether a pickle begins like what a trainer saves to go on, or like an optimizer's state."""
     named = {key for key, _ in beginning.pairs}
-    return is_wrapper(beginning) and bool(named & {*_TRAINER, _OPTIMIZER[0]}) and not named & {*_WEIGHTS}
+    return is_wrapper(beginning) and bool(named & {*_TRAINER, _OPTIMIZER[0]}) and not named & {*WEIGHTS}
 
 
 def read(path: Path) -> Checkpoint:
@@ -76,7 +76,7 @@ def read(path: Path) -> Checkpoint:
     sources = {path: FileState.of(path)}
     file = object_file.look(path)
     root = entries(file.pickles[_PICKLE].root)
-    key = next((key for key in _WEIGHTS if is_dict(root.get(key))), None)
+    key = next((key for key in WEIGHTS if is_dict(root.get(key))), None)
     if key is None:
         raise _without_weights(path, root)
     weights, prefix = _stripped(_weights(file, root[key], key))
@@ -115,7 +115,7 @@ def _without_weights(path: Path, root: Mapping[str, object]) -> FormatError:
     shown = ", ".join(f"'{key}'" for key in list(root)[:5])
     return FormatError(
         path,
-        f"it is a dict without weights under any of {', '.join(_WEIGHTS)} (it has {shown or 'nothing'})",
+        f"it is a dict without weights under any of {', '.join(WEIGHTS)} (it has {shown or 'nothing'})",
         hint="save the state dict alone: torch.save(model.state_dict(), FILE)",
     )
 

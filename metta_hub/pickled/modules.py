@@ -19,7 +19,7 @@ _TRANSIENT = "_non_persistent_buffers_set"
 #: The class that torch.compile wraps modules in.
 COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
 #: The name under which a wrapper has the module that it wraps.
-_WRAPPED = {
+WRAPPERS = {
     COMPILED: "_orig_mod",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
     "torch.nn.parallel.data_parallel.DataParallel": "module",
@@ -60,7 +60,7 @@ def unwrap(value: object) -> Unwrapped:
 def _inside(value: object) -> tuple[str, object] | None:
     """The wrapped module of a wrapper, with its name; None when it is no wrapper."""
     class_ = class_of(value)
-    name = _WRAPPED.get(class_) or _WRAPPED.get(class_.rpartition(".")[2])
+    name = WRAPPERS.get(class_) or WRAPPERS.get(class_.rpartition(".")[2])
     if name is None:
         return None
     child = entries(attributes(value).get(_CHILDREN)).get(name)

@@ -75,7 +75,7 @@ def test_the_python(folder, hub, monkeypatch):
 
 
 def test_every_command_is_in_the_table_and_every_option_exists(cli):
-    for command in ("push", "pull", "inspect", "verify", "list", "diff", "card", "migrate", "serve"):
+    for command in ("push", "pull", "inspect", "verify", "list", "diff", "card", "migrate", "scan", "serve"):
         row = next(line for line in README.splitlines() if line.startswith(f"| `metta-hub {command}"))
         options = cli(command, "--help").stdout
         for option in re.findall(r"--[a-z-]+", row):

@@ -53,7 +53,9 @@ def on_a_terminal(*arguments, env=None, columns=80, stdout=True, script=None):
 # --- widths and colours -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["push"], ["pull"], ["inspect"], ["verify"], ["list"], ["card"], ["serve"]])
+@pytest.mark.parametrize(
+    "command", [[], ["push"], ["pull"], ["inspect"], ["verify"], ["list"], ["scan"], ["card"], ["serve"]]
+)
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_help_fits_in_the_window(cli, command, columns):
     """But for examples and grammar, which can be copied, and are never broken; a very narrow window counts as 50."""

@@ -130,4 +130,4 @@ def _sorted_out(entries: list[os.DirEntry[str]], notes: Notes) -> tuple[list[Fil
 def _regular(path: str, name: str, state: os.stat_result) -> File | None:
     if not stat.S_ISREG(state.st_mode):
         return None
-    return File(path, name, state.st_size, (state.st_dev, state.st_ino) if state.st_nlink > 1 else None)
+    return File(path, name, state.st_size, state.st_dev << 64 | state.st_ino if state.st_nlink > 1 else None)

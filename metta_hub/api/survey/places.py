@@ -22,7 +22,7 @@ class File:
     path: str
     name: str
     size: int
-    key: tuple[int, int] | None = None
+    key: int | None = None
 
 
 class Folder(Protocol):

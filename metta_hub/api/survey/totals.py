@@ -88,7 +88,7 @@ class Totals:
         formats: by format and era.
         reasons: why not.
         other: files that belong to none.
-        duplicates: further names of files that were counted, and what they would add.
+        duplicates: further names of files that were counted, and what they would add; of the first 250,000 such files.
         links: symbolic links, which are not followed.
         special: pipes, sockets and devices, which are not opened.
         unreadable: what could not be looked at.
@@ -139,7 +139,7 @@ class Tally:
         self._folders = self._links = self._special = 0
         self._of_checkpoints = Counted()
         self._duplicates = Counted()
-        self._linked: set[tuple[int, int]] = set()
+        self._linked: set[int] = set()
         self._kinds: dict[tuple[str, str | None], _Count] = {}
         self._reasons: dict[tuple[str, bool], _Reasoned] = {}
         self._unreadable_folders = self._unreadable_files = 0
@@ -175,7 +175,7 @@ class Tally:
         self._duplicates = _plus(self._duplicates, 1, file.size)
         return 0
 
-    def _is_new(self, key: tuple[int, int]) -> bool:
+    def _is_new(self, key: int) -> bool:
         if key in self._linked:
             return False
         if len(self._linked) < MAX_LINKED:

@@ -165,7 +165,7 @@ def _known_spec(checkpoint: Checkpoint, report: Report) -> dict[str, JSON]:
         bundle_spec.check(kept, label)
         return dict(kept)
     beside = checkpoint.origin.path.parent / bundle_spec.SPEC
-    if not beside.is_file():
+    if not checkpoint.origin.path.is_file() or not beside.is_file():
         return {}
     spec, _ = bundle_spec.parse(files.read_document(beside), beside)
     if _named_otherwise(checkpoint, str(spec["class_path"])):

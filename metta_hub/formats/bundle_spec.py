@@ -27,6 +27,8 @@ PACK = f"pack {SPEC} and the weights alone, both at the root of the zip"
 LIMITS = Limits(size=1 << 20, nodes=50_000)
 #: Characters of a stranger's text that an error repeats.
 _SHOWN = 80
+#: Most bytes of a file's name.
+_LONGEST_NAME = 255
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _IS_CODE = re.compile(r"\.(py|pyc|pyw|pyd|so)\Z", re.IGNORECASE)
@@ -87,8 +89,9 @@ def data_path(spec: Mapping[str, JSON], path: Path | str) -> PurePosixPath:
         raise FormatError(path, f"its data_path {_shown(text)} is absolute", hint=_RELATIVE)
     if ".." in named.parts or "\\" in text:
         raise FormatError(path, f"its data_path {_shown(text)} may lead out of the bundle", hint=_RELATIVE)
-    if not named.parts or "\0" in text:
-        raise FormatError(path, f"its data_path {_shown(text)} names no file", hint=_RELATIVE)
+    if not named.parts or "\0" in text or named.name == SPEC or len(named.name.encode()) > _LONGEST_NAME:
+        raise FormatError(path, f"its data_path {_shown(text)} names no file of weights", hint=_RELATIVE)
+    check_names([named.name], path)
     return named
 
 

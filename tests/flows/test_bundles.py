@@ -297,6 +297,18 @@ def test_trap_3_no_data_path_leads_out_of_the_bundle(data_path, tmp_path):
             formats.read(one)
 
 
+@pytest.mark.parametrize("data_path", ["policy_spec.json", "", ".", "a\0b", "x" * 300, "weights.py", "é" * 128])
+def test_a_data_path_that_names_no_weights_is_refused(data_path, tmp_path):
+    shutil.copy(PT, tmp_path / "model_0001.pt")
+    spec = {**LSTM, "data_path": data_path}
+    (tmp_path / "model_0001.json").write_text(json.dumps({"epoch": 1, "run_name": "r", "metta_bundle": spec}))
+    path = bundles.folder(tmp_path / NAME)
+    (path / "policy_spec.json").write_text(bundles.spec_text(spec))
+    for look in (lambda: formats.read(path), lambda: metta_hub.export(tmp_path / "model_0001.pt", tmp_path / "out")):
+        with pytest.raises(FormatError, match=r"names no file of weights|holds code"):
+            look()
+
+
 def test_trap_3_nothing_is_run_and_code_is_refused(tmp_path, repo_id, api):
     ran = tmp_path / "ran"
     script = f"open({str(ran)!r}, 'w')".encode()

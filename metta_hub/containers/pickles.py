@@ -136,7 +136,7 @@ def beginning(data: bytes) -> Beginning:
     """Read the first bytes of a pickle, as far as they go; where they end in the middle of something is no error."""
     machine = Machine(data)
     with suppress(Refused, KeyError, IndexError, struct.error, ValueError):
-        _steps(machine, len(data))
+        _steps(machine, MAX_STEPS)
     bottom, *above = [*machine.below, machine.stack]
     root = bottom[0] if bottom else None
     pairs: list[tuple[object, object]] = []

@@ -140,7 +140,7 @@ def beginning(data: bytes) -> Beginning:
     """Read the first bytes of a pickle, as far as they go; where they end in the middle of something is no error."""
     machine, complete = Machine(data), False
     with suppress(Refused, KeyError, IndexError, struct.error, ValueError):
-        complete = _steps(machine, len(data))
+        complete = _steps(machine, MAX_STEPS)
     bottom, *above = [*machine.below, machine.stack]
     root = bottom[0] if bottom else None
     pairs: list[tuple[object, object]] = []

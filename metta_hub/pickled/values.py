@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from metta_hub.checkpoint import Weights
+from metta_hub.containers import copying
 from metta_hub.containers.object_file import ObjectFile
 from metta_hub.containers.pickled_tensors import PickledTensors
 from metta_hub.containers.pickles import Boxed, Global, Persistent, Record
@@ -49,6 +50,7 @@ class Values:
         self._nodes = Limits().nodes
         self._letters = _MAX_LETTERS
         self._bytes = _MAX_BYTES
+        self._verified: set[str] = set()
 
     def plain(self, value: object, at: str = "") -> JSON:
         """A value as JSON has it; what it has no word for is null, and noted in `repairs`.
@@ -131,6 +133,9 @@ class Values:
         self._bytes -= weights.storages[info.storage].size  # as much as all of it may have to be read or inflated
         if self._bytes < 0:
             raise ValueError(f"a tensor beyond the first {_MAX_BYTES >> 20} MiB of them")
+        if info.storage not in self._verified:  # a view of a part has no checksum of its own
+            copying.verify(weights.storages)
+            self._verified.add(info.storage)
         return arrays.tensor_value(weights, info)
 
     def _leave_out(self, at: _Path, reason: str) -> None:

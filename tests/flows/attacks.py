@@ -889,6 +889,15 @@ def one_compressed_tensor_many_times():
 
 
 @_bomb(_METTA)
+def damaged_storage_of_a_view():
+    """A view in the metadata of a storage whose checksum is wrong: only the whole storage has one."""
+    view = opcodes.tensor("1", 4, (2,), (1,))
+    content = opcodes.pt(opcodes.record({"epoch": 1, "evals": view}), {"0": opcodes.VALUES, "1": b"\xaa" * 16})
+    assert content.count(b"\xaa" * 16) == 1
+    return content.replace(b"\xaa" * 16, b"\xaa" * 15 + b"\xab")
+
+
+@_bomb(_METTA)
 def one_path_many_times():
     """A path of a million letters, 100,000 times, and a device of as many."""
     path = kept(5, call("pathlib.PosixPath", "x" * 1_000_000))

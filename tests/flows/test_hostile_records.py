@@ -132,6 +132,12 @@ def test_a_nest_of_many_levels_is_answered(attack, nest):
     attack(make(inside))
 
 
+def test_metadata_are_not_taken_from_a_damaged_storage(attack):
+    """Where migrating is refused, although the damage lies beside what the metadata want."""
+    _, migrated = attack(attacks.damaged_storage_of_a_view())
+    assert "checksum" in migrated["failed"][0]["error"]
+
+
 def test_as_typed_in_a_shell(tmp_path, cli):
     """The same in processes that begin with the interpreter."""
     path = tmp_path / "model_0001.pt"

@@ -199,19 +199,20 @@ def _record(path):
 
     path, out = Path(path), Path(path).with_name("migrated")
     found = formats.read(path)
+    tensors = _digests(found.weights)
     try:
         done = migrate(path, output=out)
         assert not done.failed, done.failed
         for item in done.migrated:
             again = formats.read(item.target)
             assert again.origin.findings.plain
-            assert _digests(again.weights) == _digests(found.weights)
+            assert _digests(again.weights) == tensors
             expected = dict.fromkeys(metadata.REQUIRED) | dict(found.metadata.values)
             assert {**again.metadata.values, "uri": None} == {**expected, "uri": None}
     finally:
         shutil.rmtree(out, ignore_errors=True)
     values = {key: value for key, value in found.metadata.values.items() if key != "uri"}
-    return {"tensors": _digests(found.weights), "values": values, "migrated": len(done.migrated)}
+    return {"tensors": tensors, "values": values, "migrated": len(done.migrated)}
 
 
 def _sharded(path):

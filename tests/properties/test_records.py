@@ -79,7 +79,8 @@ def _sample():
     core.register_buffer("gone", filled((2,)), persistent=False)
     core._sources, core._nn_params, core.hidden_size = None, {"out": 4}, 4
     agent.components = torch.nn.ModuleDict({"_core_": core})
-    metadata = {"epoch": 7, "agent_step": 9, "evals": {"a": torch.tensor(0.5), "b": {1, 2}}, "mine": [1, (2.5, None)]}
+    evals = {"a": torch.arange(9.0)[2:5], "b": {1, 2}}
+    metadata = {"epoch": 7, "agent_step": 9, "evals": evals, "mine": [1, (2.5, None)]}
     return samples.saved(lambda path: old_files.pickled("July", agent, metadata, path))
 
 

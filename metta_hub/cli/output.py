@@ -16,6 +16,9 @@ from metta_hub.errors import FileError
 
 #: Marks at the beginning of a line, and their colours on terminals that want any.
 _MARKS = {"✓": "32", "✗": "31"}
+#: Characters that are written at once. A pipe takes their bytes all or none (PIPE_BUF); of more, an unbuffered stdout
+#: (PYTHONUNBUFFERED) loses the rest when a signal comes between.
+_PIECE = 1024
 #: What JSON may hold as it is, and a terminal should not see.
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
@@ -104,7 +107,8 @@ def write(text: str) -> None:
         FileError: it cannot be written.
     """
     try:
-        sys.stdout.write(text)
+        for at in range(0, len(text), _PIECE):
+            sys.stdout.write(text[at : at + _PIECE])
         sys.stdout.flush()
     except OSError as error:
         # Keep the interpreter from trying, and complaining, once more at exit.

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -294,20 +295,24 @@ def test_names_cannot_act_on_a_terminal(cli, tree):
         assert "\033" not in done.stdout + done.stderr
 
 
-def interrupted(number, *arguments):
-    """Start a survey, and send it a signal when it has begun to write: its exit code, and what it wrote."""
-    process = start("scan", *arguments)
+def interrupted(number, *arguments, after=0, env=None):
+    """Start a survey, and send it a signal some seconds after it began to write: its exit code, and what it wrote."""
+    process = start("scan", *arguments, env=env)
     out = process.stdout.read(1)
+    time.sleep(after)
     process.send_signal(number)
     out += process.stdout.read()
     code, _, err = finish(process)
     return code, out, err
 
 
-def test_the_json_of_an_interrupted_survey_is_whole(tmp_path):
-    many = trees.linked(tmp_path / "many", 20_000, DATA)
-    for _ in range(5):
-        code, out, err = interrupted(signal.SIGINT, many, "--json")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("after", [0, 0.5])
+def test_the_json_of_an_interrupted_survey_is_whole(tmp_path, after, unbuffered):
+    """Also when it waits for its reader in the middle of an entry, which `after` a while it does."""
+    many = trees.linked(tmp_path / ("many" * 20), 20_000, DATA)
+    for _ in range(3):
+        code, out, err = interrupted(signal.SIGINT, many, "--json", after=after, env={"PYTHONUNBUFFERED": unbuffered})
         assert code == 130
         value = json.loads(out)
         assert value["totals"]["complete"] is False

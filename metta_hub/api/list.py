@@ -113,8 +113,8 @@ def _others(folder: Path, pairs: Sequence[Path]) -> list[Path]:
 
 
 def _is_trainers(path: Path) -> bool:
-    """Whether a file belongs to the trainer; of one that may not be read, reading it will say so."""
-    with suppress(OSError):
+    """Whether a file belongs to the trainer; of one that cannot be read, reading it will say so."""
+    with suppress(OSError, MettaHubError):
         return wrapped.is_trainers(path)
     return False
 

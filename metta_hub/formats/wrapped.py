@@ -47,11 +47,18 @@ def sniff(path: Path) -> bool:
 
 
 def is_trainers(path: Path) -> bool:
-    """Whether the file is what a trainer saves to go on, or an optimizer's state."""
+    """Whether the file is what a trainer saves to go on, or an optimizer's state, and no weights stand in it.
+
+    Raises:
+        FormatError: it is damaged.
+    """
     if containers.sniff(path) != torch_zip.CONTAINER:
         return False
     beginning = object_file.peek(path)
-    return beginning is not None and is_trainer_state(beginning)
+    if beginning is None or not is_trainer_state(beginning):
+        return False
+    root = entries(object_file.look(path).pickles[_PICKLE].root)  # the weights may come after a long optimizer
+    return not any(is_dict(root.get(key)) for key in WEIGHTS)
 
 
 def is_wrapper(beginning: Beginning) -> bool:

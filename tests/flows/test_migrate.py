@@ -370,6 +370,15 @@ def test_a_wrapped_dict_keeps_what_is_metadata_and_names_what_is_not(tmp_path, c
     assert any("lr, scheduler" in warning for warning in warnings)
 
 
+def test_weights_that_come_after_a_long_optimizer_are_found(tmp_path):
+    """Its first 4 kB look like what a trainer keeps to go on."""
+    optimizer = {"state": {number: {"exp_avg": torch.ones(2)} for number in range(200)}}
+    torch.save({"optimizer_state_dict": optimizer, "model_state_dict": {"w": torch.ones(3)}}, tmp_path / "late.pt")
+    done = metta_hub.migrate(tmp_path)
+    assert [item.source.name for item in done.migrated] == ["late.pt"]
+    assert list(loaded(done.migrated[0].target)) == ["w"]
+
+
 def test_the_documents_functions(old):
     assert metta_hub.migrate_all_checkpoints_in_dir(old) == [
         (str(old / "model_0005.pt"), str(old / "model_0005.new.pt")),

@@ -208,7 +208,7 @@ def place_for(checkpoint: Checkpoint, wanted: Wanted, out: Path, report: Report 
     if out.is_file():
         raise ConflictError(str(out), f"{out} is a file.", hint="--bundle takes a folder, or a file that ends in .zip")
     values = checkpoint.metadata.values
-    run = wanted.run or values.get("run_name") or values.get("run")
+    run = wanted.run or values.get("run") or values.get("run_name")
     epoch = values.get("epoch") if wanted.epoch is None else wanted.epoch
     if not isinstance(run, str):
         raise MetadataError("/run_name", "is not known", path=checkpoint.name, hint="--run NAME says it")

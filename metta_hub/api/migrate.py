@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
@@ -17,10 +17,11 @@ from metta_hub import disk, metadata
 from metta_hub.api import migrating, sources, targets
 from metta_hub.api.migrating import Failed, Plan, Skipped, Way
 from metta_hub.api.report import Report, silent, working
-from metta_hub.checkpoint import Checkpoint
+from metta_hub.checkpoint import Checkpoint, FileState
 from metta_hub.containers import copying, torch_file
 from metta_hub.errors import ConflictError, FileError, MettaHubError, UsageError
 from metta_hub.formats import files, pair
+from metta_hub.metadata import JSON
 
 _CHANGED = "the file changed while it was being migrated; nothing was written"
 
@@ -34,12 +35,14 @@ class Migrated:
         target: the `.pt` of the pair; its `.json` lies beside it.
         format: what the old file was.
         stripped: prefixes of compiled and distributed policies that are not in the pair's names.
+        warnings: sentences about what is not in the pair.
     """
 
     source: Path
     target: Path
     format: str
     stripped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,9 @@ def migrate(
         UsageError: the options contradict each other.
     """
     source = targets.source(path)
+    output = None if output is None else output.expanduser()
+    if output is not None and output.resolve() == (source if source.is_dir() else source.parent).resolve():
+        raise UsageError("--output is the folder of the old files.", hint="leave it out, or name another folder")
     if replace and output is not None:
         raise UsageError("--replace and --output exclude each other.", hint="leave one of the two out")
     if jobs < 1:
@@ -153,7 +159,8 @@ def migrate_all_checkpoints_in_dir(
 def _progress(report: Report, plans: Sequence[Plan | Skipped | Failed]) -> AbstractContextManager[None]:
     """Show how many bytes of pairs there are; old files are about as large."""
     wanted = [item for item in plans if isinstance(item, Plan)]
-    total = sum(item.source.stat().st_size for item in wanted)
+    states = [FileState.if_any(item.source) for item in wanted]
+    total = sum(state.size for state in states if state is not None)
     return working(report, "migrate", lambda: [item.target for item in wanted], total)
 
 
@@ -199,8 +206,13 @@ def _one(plan: Plan, way: Way) -> Migrated | Failed:
 
 def _as_planned(plan: Plan, checkpoint: Checkpoint) -> Migrated:
     stripped = checkpoint.metadata.block.get("stripped")
+    lost = [f"{one.pointer} is left out: {one.was}." for one in checkpoint.metadata.repairs if not one.certain]
     return Migrated(
-        plan.source, plan.target, plan.format, tuple(map(str, stripped if isinstance(stripped, list) else ()))
+        source=plan.source,
+        target=plan.target,
+        format=plan.format,
+        stripped=tuple(map(str, stripped)) if isinstance(stripped, list) else (),
+        warnings=(*checkpoint.origin.warnings, *lost),
     )
 
 
@@ -208,17 +220,15 @@ def _as_planned(plan: Plan, checkpoint: Checkpoint) -> Migrated:
 
 
 def _write(plan: Plan, *, force: bool = False) -> tuple[Migrated, Checkpoint]:
-    checkpoint = _named(plan)
-    target = plan.target
+    checkpoint, target = _read(plan), plan.target
     with disk.writing(target, checkpoint.weights.nbytes), sources.unchanged(checkpoint.origin, _CHANGED):
         target.parent.mkdir(parents=True, exist_ok=True)
-        pair.write_one(checkpoint, target.parent, block=metadata.block_for(checkpoint.metadata), force=force)
+        pair.write_one(checkpoint, target, block=_block(plan, checkpoint), force=force)
     return _as_planned(plan, checkpoint), checkpoint
 
 
-def _named(plan: Plan) -> Checkpoint:
-    """The checkpoint of a file, under the name of the pair that it becomes."""
-    return replace(_read(plan), name=plan.target.name.removesuffix(".pt"))
+def _block(plan: Plan, checkpoint: Checkpoint) -> dict[str, JSON]:
+    return metadata.block_for(checkpoint.metadata, {migrating.MADE_OF: migrating.source_of(plan.source)})
 
 
 def _read(plan: Plan) -> Checkpoint:
@@ -228,7 +238,7 @@ def _read(plan: Plan) -> Checkpoint:
 
 def _replace(plan: Plan, way: Way) -> Migrated:
     """Write a pair in place of the old file: written, read again, compared, and only then renamed."""
-    checkpoint = _named(plan)
+    checkpoint = _read(plan)
 
     def prove(pt: Path, document: Path) -> None:
         sources.require_unchanged(checkpoint.origin, _CHANGED)
@@ -237,9 +247,7 @@ def _replace(plan: Plan, way: Way) -> Migrated:
             _back_up(plan.source)
 
     with disk.writing(plan.target, checkpoint.weights.nbytes):
-        pair.write_one(
-            checkpoint, plan.target.parent, block=metadata.block_for(checkpoint.metadata), force=True, before=prove
-        )
+        pair.write_one(checkpoint, plan.target, block=_block(plan, checkpoint), force=True, before=prove)
     return _as_planned(plan, checkpoint)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from types import ModuleType
 
 from metta_hub import formats, names
+from metta_hub.containers import copying
 from metta_hub.errors import MettaHubError, NotPlainError
-from metta_hub.formats import bundle, pair, record, wrapped
+from metta_hub.formats import bundle, pair, record, state_dict, wrapped
+from metta_hub.strict_json import JSON
 
 #: The old formats, by what they are called.
 FORMATS: Mapping[str, ModuleType] = {record.FORMAT: record, wrapped.FORMAT: wrapped, bundle.MPT: bundle}
@@ -17,6 +19,9 @@ FORMATS: Mapping[str, ModuleType] = {record.FORMAT: record, wrapped.FORMAT: wrap
 ENDINGS = (".pt", ".pth", ".mpt", ".pt.old")
 _MPT = ".mpt"
 _BACKUP = ".old"
+
+#: Where a pair's block says which file it was made of.
+MADE_OF = "made_of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,12 @@ def judge(path: Path, way: Way) -> Iterator[Plan | Skipped | Failed]:
 
     Nothing is written, except that what a killed migration left unfinished is finished when it is no dry run.
     """
-    taken: dict[str, Path] = {}
+    taken: dict[Path, Path] = {}
     tidied: set[Path] = set()
     for source in _files(path):
+        if isinstance(source, Failed):
+            yield source
+            continue
         try:
             if not way.dry_run and (folder := _target_folder(source, way)) not in tidied:
                 tidied.add(folder)
@@ -88,9 +96,10 @@ def judge(path: Path, way: Way) -> Iterator[Plan | Skipped | Failed]:
         except OSError as error:
             found = Failed(source, f"{source}: {error.strerror}.", "")
         if isinstance(found, Plan):
-            earlier = taken.setdefault(str(found.target).lower(), source)
+            earlier = taken.setdefault(found.target, source)
             if earlier != source:
-                found = Skipped(source, f"its pair would have the name of that of {earlier.name}")
+                sentence = f"The pair of {source} would have the name of that of {earlier.name}."
+                found = Failed(source, sentence, "rename one of the two")
         yield found
 
 
@@ -119,19 +128,16 @@ def _no_old_format(source: Path) -> str:
         FormatError: it is damaged.
     """
     try:
-        formats.read(source)
+        found = formats.read(source)
     except NotPlainError as error:
         return f"no policy of Metta's: {error.reason}"
-    return "already a state dict"
+    is_bare = found.origin.format == state_dict.FORMAT
+    return "already a state dict" if is_bare else f"{found.origin.format}: no old format"
 
 
 def beside(source: Path) -> Path:
-    """Where a pair goes that leaves the old file alone: `NAME.new.pt`.
-
-    Raises:
-        BadNameError: the file's name makes none for a checkpoint.
-    """
-    return source.with_name(f"{names.checkpoint_name(f'{names.stem(source)}.new')}.pt")
+    """Where a pair goes that leaves the old file alone: `NAME.new.pt`."""
+    return source.with_name(f"{names.stem(source)}.new.pt")
 
 
 def backup_of(source: Path) -> Path:
@@ -139,38 +145,72 @@ def backup_of(source: Path) -> Path:
     return source.with_name(f"{source.name}{_BACKUP}")
 
 
-def _files(path: Path) -> Iterator[Path]:
-    """The file itself, or every file of a folder whose name is like a checkpoint's."""
+def _files(path: Path) -> Iterator[Path | Failed]:
+    """The file itself, or every file of a folder whose name is like a checkpoint's; and folders that cannot be read."""
     if not path.is_dir():
-        yield path
+        yield path.resolve() if path.is_symlink() else path
         return
-    for folder, folders, found in os.walk(path):
+    refused: list[OSError] = []
+    for folder, folders, found in os.walk(path, onerror=refused.append):
         folders.sort()
         for name in sorted(found):
             if name.endswith(ENDINGS) and not name.startswith("."):
                 yield Path(folder, name)
+    for error in refused:
+        sentence = f"{error.filename}: {error.strerror}."
+        yield Failed(Path(error.filename), sentence, "ask its owner, or copy it to where you may read it")
 
 
 def _judge(source: Path, way: Way) -> Plan | Skipped | Failed:
+    if source.is_symlink():
+        return Skipped(source, "a symbolic link: what it leads to is migrated where it lies")
     found = kind_of(source)
     if isinstance(found, Skipped):
         return found
-    if way.output is None and source.name.endswith(_BACKUP) and source.with_suffix("").exists():
-        return Skipped(source, f"the backup of {source.with_suffix('').name}")
+    if _is_backup(source, way):
+        return Skipped(source, f"a backup: of {source.with_suffix('').name}")
     target = _target(source, way)
     if target != source and pair.sniff(target):
-        return Skipped(source, f"migrated already: {target.name}")
-    in_the_way = _in_the_way(source, target)
+        return _migrated_already(source, target)
+    in_the_way = _in_the_way(source, target, way)
     if in_the_way is not None:
         sentence = f"{in_the_way} is there already, and is not the pair of {source.name}."
+        if in_the_way == backup_of(source):
+            sentence = f"{in_the_way} is there already, and is another file."
         return Failed(source, sentence, "move it away, or write elsewhere with --output")
     return Plan(source, target, found)
+
+
+def _is_backup(source: Path, way: Way) -> bool:
+    """Whether a file is what an earlier migration kept, and what it is of is still there, or is migrated itself."""
+    kept_of = source.with_suffix("")
+    if not source.name.endswith(_BACKUP) or not kept_of.exists():
+        return False
+    return way.output is None or not isinstance(kind_of(kept_of), Skipped)
+
+
+def _migrated_already(source: Path, target: Path) -> Skipped | Failed:
+    """Whether a pair that stands where a file's own would go was made of that file, as it is now.
+
+    A pair that says nothing of its source, as Metta's own, is taken for it.
+    """
+    made_of = pair.read_metadata(target).block.get(MADE_OF)
+    if made_of is None or made_of == source_of(source):
+        return Skipped(source, f"migrated already: {target.name}")
+    sentence = f"{target} is the pair of another file than {source.name} is now."
+    return Failed(source, sentence, "move it away, or write elsewhere with --output")
+
+
+def source_of(source: Path) -> dict[str, JSON]:
+    """What a pair says of the file that it was made of: its name, its bytes, their sha256."""
+    written = copying.digest(source)
+    return {"file": source.name, "size": written.size, "sha256": written.sha256}
 
 
 def _target(source: Path, way: Way) -> Path:
     if way.output is None and not way.replace:
         return beside(source)
-    return _target_folder(source, way) / f"{names.checkpoint_name(names.stem(source))}.pt"
+    return _target_folder(source, way) / f"{names.stem(source)}.pt"
 
 
 def _target_folder(source: Path, way: Way) -> Path:
@@ -179,7 +219,10 @@ def _target_folder(source: Path, way: Way) -> Path:
     return way.output / source.parent.relative_to(way.root) if way.root.is_dir() else way.output
 
 
-def _in_the_way(source: Path, target: Path) -> Path | None:
-    """What stands where the pair would, and is not the old file itself."""
-    there = [path for path in (target, target.with_suffix(".json")) if path.exists() and path != source]
-    return next(iter(there), None)
+def _in_the_way(source: Path, target: Path, way: Way) -> Path | None:
+    """What stands where the pair or the backup would, and is not the old file itself."""
+    wanted = [target, target.with_suffix(".json")]
+    if way.replace and way.backup and target == source:
+        wanted.append(backup_of(source))
+    there = [path for path in wanted if path.exists() and path != source]
+    return next((path for path in there if not path.samefile(source)), None)

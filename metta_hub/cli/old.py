@@ -49,6 +49,9 @@ def migrate(
         report=output.report,
     )
     output.result(done, lines=_lines(done, dry_run=dry_run), quiet=[str(item.target) for item in done.migrated])
+    if quiet and not as_json:
+        for failed in done.failed:
+            output.failure("Failed", failed.error, failed.hint)
     if done.failed:
         raise typer.Exit(1)
 
@@ -60,6 +63,7 @@ def _lines(done: "Migration", *, dry_run: bool) -> list[str]:
     for item in done.migrated:
         stripped = f", without '{''.join(item.stripped)}'" if item.stripped else ""
         lines.append(f"  {item.source} → {item.target} ({item.format}{stripped})")
+        lines += [f"    {warning}" for warning in item.warnings]
     lines += [f"  {count(number, 'file')} left: {reason}" for reason, number in _reasons(done).most_common()]
     for failed in done.failed:
         lines.append(f"✗ {failed.source}: {failed.error.removeprefix(f'{failed.source}: ')}")

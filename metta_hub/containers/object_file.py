@@ -78,6 +78,10 @@ class ObjectFile:
             FormatError: the file does not bear out what the pickle claims.
         """
         tensors = tuple(infos)
+        marked = next((info.name for info in tensors if info.marked), None)
+        if marked is not None:
+            reason = f"its tensor '{marked}' is a negated or conjugated view, not its values"
+            raise FormatError(self.path, reason, hint="call resolve_neg() and resolve_conj() before saving")
         check_names(tensors, self.path)
         sizes = {key: reader.size_of(key) for key in dict.fromkeys(info.storage for info in tensors)}
         storages = torch_table.claimed(sizes, self.storages, self.path)

@@ -113,12 +113,12 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     tidy(folder.resolve())
-    return write_one(checkpoint, folder, block=block, force=force)
+    return write_one(checkpoint, folder / f"{checkpoint.name}.pt", block=block, force=force)
 
 
 def write_one(
     checkpoint: Checkpoint,
-    folder: Path,
+    pt: Path,
     *,
     block: Mapping[str, Any],
     force: bool = False,
@@ -128,7 +128,7 @@ def write_one(
 
     Args:
         checkpoint: as for `write`.
-        folder: where.
+        pt: its `.pt`, whatever it is called.
         block: as for `write`.
         force: as for `write`.
         before: called with the two complete files, under temporary names, when only the renames are left to do; what
@@ -137,7 +137,7 @@ def write_one(
     Raises:
         MettaHubError: as `write`.
     """
-    target = folder.resolve() / f"{checkpoint.name}.pt"
+    target = pt.parent.resolve() / pt.name
     token = files.new_token()
     new_pt, new_json = (files.temporary_name(file, token) for file in (target, _json_of(target)))
     try:

@@ -31,6 +31,10 @@ _POLICY = ("_cached_policy", "_policy", "policy_cache")
 _NAME = ("run_name", "name")
 _RECORD = ".PolicyRecord"
 
+#: Names under which pairs have something else, and where a record's metadata of such a name are kept.
+_TAKEN = frozenset({"model_info", "metta_hub"})
+DISPLACED = "displaced"
+
 PACKAGED, BARE = "2025-06-23 to 2025-06-30", "2025-09-02 to 2025-10-14"
 
 
@@ -173,13 +177,15 @@ def _metadata(file: ObjectFile, parts: _Parts, unwrapped: Unwrapped, path: Path)
 
 
 def _told(record: object, values: Values) -> Mapping[str, JSON]:
-    """What a record says about its policy."""
+    """What a record says about its policy; what its metadata have under the names of other things stands apart."""
     found = values.mapping(attribute(record, *_METADATA))
+    own: dict[str, JSON] = {"uri": values.plain(attributes(record).get("uri"), "/uri")}
     name = attribute(record, *_NAME)
     if name is not MISSING:
-        found["run_name"] = values.plain(name, "/run_name")
-    found["uri"] = values.plain(attributes(record).get("uri"), "/uri")
-    return found
+        own["run_name"] = values.plain(name, "/run_name")
+    displaced = {key: item for key, item in found.items() if key in _TAKEN or (key in own and own[key] != item)}
+    kept = {key: item for key, item in found.items() if key not in _TAKEN}
+    return kept | own | ({DISPLACED: displaced} if displaced else {})
 
 
 def _warnings(unwrapped: Unwrapped) -> tuple[str, ...]:

@@ -264,7 +264,7 @@ def test_a_pair_takes_the_old_files_name_and_the_old_file_is_kept(old, cli):
     second = json.loads(cli("migrate", old, "--replace", "--json").stdout)
     assert second["migrated"] == []
     assert files(old) == after
-    assert {"the backup of model_0005.pt", "a pair already"} <= {item["reason"] for item in second["skipped"]}
+    assert {"a backup: of model_0005.pt", "a pair already"} <= {item["reason"] for item in second["skipped"]}
 
 
 def test_without_a_backup_only_the_pair_is_left(old, cli):
@@ -320,10 +320,63 @@ def test_several_processes_do_what_one_does(old, tmp_path, cli):
     assert same == {name: content for name, content in files(tmp_path / "two").items() if name.endswith(".pt")}
 
 
-def test_two_old_files_of_one_name_make_one_pair(old, tmp_path):
-    shutil.copy(RECORD, old / "model_0005.pth")
-    done = metta_hub.migrate(old, output=tmp_path / "out")
-    assert {item.reason for item in done.skipped} >= {"its pair would have the name of that of model_0005.pt"}
+def test_two_old_files_of_one_name_are_never_taken_for_each_other(old, tmp_path):
+    """The second fails each time, and is never said to be migrated."""
+    torch.save({"model_state_dict": {"w": torch.ones(2)}}, old / "model_0005.pth")
+    for _ in range(2):
+        done = metta_hub.migrate(old, output=tmp_path / "out")
+        assert [item.source.name for item in done.failed] == ["model_0005.pth"]
+
+
+def test_names_that_no_checkpoint_could_have_are_kept(tmp_path):
+    """Long ones, other alphabets, a colon: each old file has a pair of its own, under its own name."""
+    stems = [f"{'x' * 95}__e5__s1__t2__sc3", f"{'x' * 95}__e10__s1__t2__sc3", "모델", "정책", "run:v5", "a b"]
+    for stem in stems:
+        shutil.copy(RECORD, tmp_path / f"{stem}.pt")
+    done = metta_hub.migrate(tmp_path)
+    assert done.failed == ()
+    assert {item.target.name for item in done.migrated} == {f"{stem}.new.pt" for stem in stems}
+    assert metta_hub.migrate(tmp_path).migrated == ()
+    replaced = metta_hub.migrate(tmp_path, replace=True)
+    assert replaced.failed == ()
+    assert all((tmp_path / f"{stem}.pt.old").read_bytes() == RECORD.read_bytes() for stem in stems)
+    assert all(metta_hub.verify(tmp_path / f"{stem}.pt").ok for stem in stems)
+
+
+def test_a_file_that_was_replaced_since_is_not_said_to_be_migrated(old):
+    metta_hub.migrate(old)
+    torch.save({"model_state_dict": {"w": torch.ones(2)}}, old / "model_0005.pt")
+    done = metta_hub.migrate(old)
+    assert [item.source.name for item in done.failed] == ["model_0005.pt"]
+    assert "is the pair of another file" in done.failed[0].error
+
+
+def test_what_is_not_in_the_pair_is_said(tmp_path, cli):
+    torch.save({"model_state_dict": {"w": torch.ones(2)}, "epoch": 1, "optimizer_state_dict": {}}, tmp_path / "m.pt")
+    shown = cli("migrate", tmp_path, "--dry-run").stdout
+    assert "Left out, since it is no part of a policy: optimizer_state_dict." in shown
+
+
+def test_links_are_left(old):
+    (old / "last.pt").symlink_to("model_0005.pt")
+    done = metta_hub.migrate(old, replace=True)
+    assert any("a symbolic link" in item.reason for item in done.skipped)
+    assert (old / "last.pt").is_symlink()
+    assert not (old / "last.pt.old").exists()
+
+
+def test_what_failed_is_said_also_when_quiet(old, cli):
+    quiet = cli("migrate", old, "--output", old / "notes.txt" / "out", "-q", code=1)
+    assert quiet.stdout == ""
+    assert quiet.stderr.count("Error: ") == 2
+
+
+def test_a_dry_run_foresees_what_is_in_the_way_of_a_backup(old):
+    torch.save({"w": torch.ones(2)}, old / "model_0005.pt.old")
+    planned = metta_hub.migrate(old, replace=True, dry_run=True)
+    assert [item.source.name for item in planned.failed] == ["model_0005.pt"]
+    with pytest.raises(errors.UsageError, match="the folder of the old files"):
+        metta_hub.migrate(old, output=old)
 
 
 def test_an_agent_that_was_pickled_alone_has_its_facts_in_its_name(tmp_path):

@@ -36,6 +36,9 @@ _TAKEN = frozenset({"model_info", "metta_hub"})
 DISPLACED = "displaced"
 
 PACKAGED, BARE = "2025-06-23 to 2025-06-30", "2025-09-02 to 2025-10-14"
+#: A module that is none of Metta's.
+UNDATED = ""
+_METTA = ("metta.", "agent.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def sniff(path: Path) -> bool:
 
 
 def era(path: Path) -> str | None:
-    """When Metta wrote files like this one, by what they begin with; None when it is no record.
+    """When Metta wrote files like this one, by what they begin with; `UNDATED` for others' modules, None for no record.
 
     Raises:
         OSError: it cannot be read.
@@ -81,7 +84,9 @@ def era_of(beginning: Beginning) -> str | None:
     first = {key for key, _ in beginning.pairs}
     if not class_.endswith(_RECORD):
         is_module = {"_parameters", "_modules"} <= first or modules.is_module(beginning.root)
-        return BARE if is_module or class_ == modules.COMPILED else None
+        if not is_module and class_ != modules.COMPILED:
+            return None
+        return BARE if class_.startswith(_METTA) or class_ == modules.COMPILED else UNDATED
     if class_.startswith("agent."):
         return "2024-10-15 to 2025-04-14"
     if class_.startswith("metta.agent.policy_store."):

@@ -143,12 +143,24 @@ def _record(beginning: Beginning, era: str) -> Looked:
     name = kind.rpartition(".")[2]
     # What a wrapper wraps comes long after it.
     is_wrapper = kind in modules.WRAPPERS or name in modules.WRAPPERS
-    return Looked(record.FORMAT, era, None if is_wrapper else name or None, _whole(said.get("epoch")))
+    trouble = _without_policy(known) if beginning.complete and not _is_bare(era) else ""
+    return Looked(record.FORMAT, era or None, None if is_wrapper else name or None, _whole(said.get("epoch")), trouble)
+
+
+def _is_bare(era: str | None) -> bool:
+    """Whether a module was pickled alone."""
+    return era in {record.BARE, record.UNDATED}
+
+
+def _without_policy(known: Mapping[str, object]) -> str:
+    """Why there is no policy in a record whose pickle was read to its end; "" when there is one."""
+    policy = next((known[key] for key in _POLICY if known.get(key) is not None), None)
+    return "" if modules.is_module(modules.unwrap(policy).module) else "it is a record without its policy"
 
 
 def _kind_of_policy(beginning: Beginning) -> str:
     """The class of a record's policy; "" when the bytes do not go that far."""
-    if record.era_of(beginning) == record.BARE:
+    if _is_bare(record.era_of(beginning)):
         return class_of(beginning.root) or name_of(beginning.root)
     known = dict(beginning.pairs)
     return next(filter(None, (class_of(known.get(key)) or name_of(known.get(key)) for key in _POLICY)), "")

@@ -4,13 +4,16 @@
 import sys
 from typing import Annotated
 
-import typer
+try:
+    import typer
 
-from metta_hub.cli import failures, old
+    from metta_hub.cli import failures, old
+except ModuleNotFoundError as missing:
+    sys.exit(f"Error: {missing.name} is not installed for this Python.\nHint: pip install . in the clone of metta-hub")
 
 
 def migrate(
-    path: Annotated[str, typer.Argument(help="An old checkpoint, or a folder of them.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="An old checkpoint, or a folder of them.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, write nothing.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Put each pair under the old file's name.")] = False,
     device: Annotated[str, typer.Option("--device", help="Not needed: nothing is loaded onto any device.")] = "cpu",
@@ -21,7 +24,7 @@ def migrate(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(migrate)
     failures.stop_on_signals()
     try:

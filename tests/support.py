@@ -48,10 +48,17 @@ def killed_at_change(prefix, number, *command):
     return done.returncode != 0
 
 
+def _in_the_foreground():
+    """Whoever runs the tests in the background has Ctrl-C ignored, and all that is started from there."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(*arguments, env=None):
-    """Run the command line in a process that is not waited for."""
+    """Run the command line in a process that is not waited for, as from a terminal."""
     return subprocess.Popen(
         [sys.executable, "-m", "metta_hub", *map(str, arguments)],
+        preexec_fn=_in_the_foreground,  # noqa: PLW1509 - nothing here has threads that hold locks
         env=os.environ | (env or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

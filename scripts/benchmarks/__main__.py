@@ -62,8 +62,8 @@ def _machine() -> str:
 def _line(figure: Figure) -> str:
     sign = "≤" if figure.most else "≥"
     digits = figure.digits
-    goal = f"{sign} {figure.goal:g}"
-    verdict = "met" if figure.met else "MISSED"
+    goal = "" if figure.goal is None else f"{sign} {figure.goal:g}"
+    verdict = {None: "", True: "met", False: "MISSED"}[figure.met]
     figures = f"{figure.value:>8.{digits}f} {figure.median:>8.{digits}f}"
     return f"{figure.row:>3}  {figure.work:<40} {figures}  {figure.unit:<40} {goal:>8}  {verdict}"
 

@@ -18,7 +18,7 @@ class Figure:
         unit: what the figure counts, as a person says it.
         value: the figure: the least of the rounds, or a ratio of least ones.
         median: the same from the medians.
-        goal: what it must reach.
+        goal: what it must reach; None when it is only shown.
         most: whether the goal is an upper bound; else a lower one.
         digits: decimals that are shown and compared.
     """
@@ -28,13 +28,15 @@ class Figure:
     unit: str
     value: float
     median: float
-    goal: float
+    goal: float | None
     most: bool = True
     digits: int = 2
 
     @property
-    def met(self) -> bool:
-        """Whether the figure, as it is shown, reaches the goal."""
+    def met(self) -> bool | None:
+        """Whether the figure, as it is shown, reaches the goal; None without one."""
+        if self.goal is None:
+            return None
         shown = round(self.value, self.digits)
         return shown <= self.goal if self.most else shown >= self.goal
 
@@ -50,9 +52,9 @@ def peak(run: Run) -> float:
 
 
 def times(
-    row: int, work: str, unit: str, ours: Runs, theirs: Runs, most: float, value: Callable[[Run], float] = wall
+    row: int, work: str, unit: str, ours: Runs, theirs: Runs, most: float | None, value: Callable[[Run], float] = wall
 ) -> Figure:
-    """Ours as a multiple of theirs, which must stay at or under `most`."""
+    """Ours as a multiple of theirs, which must stay at or under `most` (None: as it comes)."""
     medians = ours.median(value) / theirs.median(value)
     return Figure(row, work, f"× {unit}", ours.least(value) / theirs.least(value), medians, most)
 

@@ -124,8 +124,8 @@ def migrate_checkpoint(old: Path | str, new: Path | str | None = None) -> str:
     found = migrating.kind_of(source)
     if isinstance(found, Skipped):
         raise FileError(source, found.reason, hint="only old checkpoints are migrated")
-    written, _ = _write(Plan(source, target, found), force=True)
-    return str(written.target)
+    pair.tidy(target.parent)
+    return str(_write(Plan(source, target, found), force=True).target)
 
 
 def migrate_all_checkpoints_in_dir(
@@ -197,7 +197,7 @@ def _one(plan: Plan, way: Way) -> Migrated | Failed:
     try:
         if way.dry_run:
             return _as_planned(plan, _read(plan))
-        return _replace(plan, way) if way.replace else _write(plan)[0]
+        return _replace(plan, way) if way.replace else _write(plan)
     except MettaHubError as error:
         return Failed(plan.source, str(error), error.hint)
     except OSError as error:
@@ -206,7 +206,9 @@ def _one(plan: Plan, way: Way) -> Migrated | Failed:
 
 def _as_planned(plan: Plan, checkpoint: Checkpoint) -> Migrated:
     stripped = checkpoint.metadata.block.get("stripped")
-    lost = [f"{one.pointer} is left out: {one.was}." for one in checkpoint.metadata.repairs if not one.certain]
+    lost = [
+        f"{one.pointer} is not kept as it was: {one.was}." for one in checkpoint.metadata.repairs if not one.certain
+    ]
     return Migrated(
         source=plan.source,
         target=plan.target,
@@ -219,12 +221,12 @@ def _as_planned(plan: Plan, checkpoint: Checkpoint) -> Migrated:
 # --- one ---
 
 
-def _write(plan: Plan, *, force: bool = False) -> tuple[Migrated, Checkpoint]:
+def _write(plan: Plan, *, force: bool = False) -> Migrated:
     checkpoint, target = _read(plan), plan.target
     with disk.writing(target, checkpoint.weights.nbytes), sources.unchanged(checkpoint.origin, _CHANGED):
         target.parent.mkdir(parents=True, exist_ok=True)
         pair.write_one(checkpoint, target, block=_block(plan, checkpoint), force=force)
-    return _as_planned(plan, checkpoint), checkpoint
+    return _as_planned(plan, checkpoint)
 
 
 def _block(plan: Plan, checkpoint: Checkpoint) -> dict[str, JSON]:

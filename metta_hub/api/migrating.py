@@ -16,8 +16,7 @@ from metta_hub.strict_json import JSON
 FORMATS: Mapping[str, ModuleType] = {record.FORMAT: record, wrapped.FORMAT: wrapped, bundle.MPT: bundle}
 
 #: What names of old checkpoints end in; the last is a backup that an earlier migration left.
-ENDINGS = (".pt", ".pth", ".mpt", ".pt.old")
-_MPT = ".mpt"
+ENDINGS = (".pt", ".pth", bundle.MPT, ".pt.old")
 _BACKUP = ".old"
 
 #: Where a pair's block says which file it was made of.
@@ -114,7 +113,7 @@ def kind_of(source: Path) -> str | Skipped:
     if wrapped.sniff(source):
         is_trainers = wrapped.is_trainers(source)
         return Skipped(source, "a trainer's state, and not a policy") if is_trainers else wrapped.FORMAT
-    if source.suffix == _MPT and bundle.sniff(source):
+    if source.suffix == bundle.MPT and bundle.sniff(source):
         return bundle.MPT
     if pair.sniff(source):
         return Skipped(source, "a pair already")

@@ -1,19 +1,15 @@
 """How far the values of one tensor are from those of another, without torch, in flat memory."""
 
 import math
-import struct
 from collections.abc import Iterator
 
 from metta_hub.checkpoint import TensorInfo, Weights
+from metta_hub.containers import elements
 from metta_hub.containers.blocks import BLOCK, Files, blocks_of
 from metta_hub.containers.copying import tensor_parts
 
-#: The format characters of `struct` for the dtypes whose values are numbers of their own.
-FORMATS = {
-    "I8": "b", "I16": "h", "I32": "i", "I64": "q", "U8": "B", "U16": "H", "U32": "I", "U64": "Q",
-    "F16": "e", "F32": "f", "F64": "d",
-}  # fmt: skip
-_UPPER_HALF = "BF16"
+#: Numbers to Python, and none to anybody else.
+_NO_LENGTH = "BOOL"
 
 
 def relative(one: Weights, tensor: TensorInfo, other: Weights, twin: TensorInfo) -> float | None:
@@ -32,7 +28,7 @@ def relative(one: Weights, tensor: TensorInfo, other: Weights, twin: TensorInfo)
         ChecksumError: a file is damaged.
         SourceChangedError: a file ended too early.
     """
-    if tensor.dtype not in FORMATS and tensor.dtype != _UPPER_HALF:
+    if tensor.dtype not in elements.NUMBERS or tensor.dtype == _NO_LENGTH:
         return None
     moved = length = 0.0
     for mine, theirs in zip(_numbers(one, tensor), _numbers(other, twin), strict=True):
@@ -47,13 +43,4 @@ def _numbers(weights: Weights, tensor: TensorInfo) -> Iterator[tuple[float, ...]
     with Files() as files:
         parts = tensor_parts(tensor, weights.storages[tensor.storage])
         for block in blocks_of(parts, files, lambda: buffer, defer=False):
-            yield _decoded(bytes(block.data), tensor.dtype)
-
-
-def _decoded(data: bytes, dtype: str) -> tuple[float, ...]:
-    if dtype == _UPPER_HALF:  # of a float32
-        wide = bytearray(2 * len(data))
-        wide[2::4], wide[3::4] = data[::2], data[1::2]
-        return struct.unpack(f"<{len(data) // 2}f", wide)
-    code = FORMATS[dtype]
-    return struct.unpack(f"<{len(data) // struct.calcsize(f'<{code}')}{code}", data)
+            yield elements.decode(bytes(block.data), tensor.dtype)

@@ -58,15 +58,6 @@ class ObjectFile:
         """Every `module.name` that its pickles ask for, sorted."""
         return tuple(sorted({name for pickled in self.pickles.values() for name in pickled.names}))
 
-    @contextmanager
-    def told(self) -> Iterator[None]:
-        """Have errors say what the pickles ask for."""
-        try:
-            yield
-        except (FormatError, MetadataError) as error:
-            error.globals = self.globals
-            raise
-
     def tensors(self, name: str) -> PickledTensors:
         """The reader for the tensors of one of the pickles."""
         return PickledTensors(self.pickles[name], self.path, naming=self.naming)
@@ -101,6 +92,21 @@ def look(path: Path) -> ObjectFile:
         return _look(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[ObjectFile]:
+    """Look at a file, and have errors of what is done with it say what its pickles ask for.
+
+    Raises:
+        FormatError: as `look`.
+    """
+    file = look(path)
+    try:
+        yield file
+    except (FormatError, MetadataError) as error:
+        error.globals = file.globals
+        raise
 
 
 def peek(path: Path) -> Beginning | None:

@@ -6,6 +6,8 @@ from metta_hub.containers.dtypes import DTYPES
 
 #: The names that a plain pickle calls.
 ORDERED_DICT = "collections.OrderedDict"
+#: What the names of all that makes tensors begin with.
+REBUILDS = "torch._utils._rebuild_"
 PARAMETER = "torch._utils._rebuild_parameter"
 TENSOR = "torch._utils._rebuild_tensor"
 TENSOR_V2 = "torch._utils._rebuild_tensor_v2"

@@ -26,8 +26,8 @@ from metta_hub.pickled.values import Values
 FORMAT = "record"
 
 #: Attributes of a record, the usual one first (specification, section 1.2).
-_METADATA = ("_metadata", "metadata", "checkpoint", "meta_data", "_meta_data", "_checkpoint")
-_POLICY = ("_cached_policy", "_policy", "policy_cache")
+METADATA = ("_metadata", "metadata", "checkpoint", "meta_data", "_meta_data", "_checkpoint")
+POLICY = ("_cached_policy", "_policy", "policy_cache")
 _NAME = ("run_name", "name")
 _RECORD = ".PolicyRecord"
 
@@ -103,8 +103,7 @@ def read(path: Path) -> Checkpoint:
         MetadataError: its metadata cannot be what they say they are.
     """
     sources = {path: FileState.of(path)}
-    file = object_file.look(path)
-    with file.told():
+    with object_file.opened(path) as file:
         return _checkpoint(path, file, sources)
 
 
@@ -133,7 +132,7 @@ def _parts(file: ObjectFile) -> _Parts:
     roots = {name: pickled.root for name, pickled in file.pickles.items()}
     record_in = next((name for name, root in roots.items() if class_of(root).endswith(_RECORD)), "")
     record = roots.get(record_in, MISSING)
-    inside = attribute(record, *_POLICY)
+    inside = attribute(record, *POLICY)
     if inside is not MISSING:
         return _Parts(record, inside, record_in, record_in)
     policy_in = next((name for name, root in roots.items() if modules.is_module(root)), None)
@@ -183,7 +182,7 @@ def _metadata(file: ObjectFile, parts: _Parts, unwrapped: Unwrapped, path: Path)
 
 def _told(record: object, values: Values) -> Mapping[str, JSON]:
     """What a record says about its policy; what its metadata have under the names of other things stands apart."""
-    found = values.mapping(attribute(record, *_METADATA))
+    found = values.mapping(attribute(record, *METADATA))
     own: dict[str, JSON] = {"uri": values.plain(attributes(record).get("uri"), "/uri")}
     name = attribute(record, *_NAME)
     if name is not MISSING:

@@ -14,7 +14,7 @@ from metta_hub.checkpoint import Checkpoint, FileState, Findings, Origin, Weight
 from metta_hub.containers import object_file, torch_zip
 from metta_hub.containers.object_file import ObjectFile
 from metta_hub.containers.pickles import Beginning, Record
-from metta_hub.containers.plain import NotPlain
+from metta_hub.containers.plain import ORDERED_DICT, REBUILDS, NotPlain
 from metta_hub.errors import FormatError, NotPlainError
 from metta_hub.metadata import JSON, Metadata
 from metta_hub.pickled import modules
@@ -67,7 +67,7 @@ def is_wrapper(beginning: Beginning) -> bool:
     if not _is_dict(beginning.root) or not named & {*WEIGHTS, *_TRAINER, _OPTIMIZER[0], *SCHEMA}:
         return False
     _, first = beginning.pairs[0]
-    return not (class_of(first) or name_of(first)).startswith("torch._utils._rebuild_")
+    return not (class_of(first) or name_of(first)).startswith(REBUILDS)
 
 
 def is_trainer_state(beginning: Beginning) -> bool:
@@ -84,8 +84,7 @@ def read(path: Path) -> Checkpoint:
         MetadataError: its metadata cannot be what they say they are.
     """
     sources = {path: FileState.of(path)}
-    file = object_file.look(path)
-    with file.told():
+    with object_file.opened(path) as file:
         return _checkpoint(path, file, sources)
 
 
@@ -117,7 +116,7 @@ def _checkpoint(path: Path, file: ObjectFile, sources: Mapping[Path, FileState])
 
 
 def _is_dict(root: object) -> bool:
-    return type(root) is dict or class_of(root) == "collections.OrderedDict"
+    return type(root) is dict or class_of(root) == ORDERED_DICT
 
 
 def _without_weights(path: Path, root: Mapping[str, object]) -> FormatError:

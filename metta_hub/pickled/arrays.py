@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import prod
 
 from metta_hub.checkpoint import TensorInfo, Weights
-from metta_hub.containers import copying
+from metta_hub.containers import copying, elements
 from metta_hub.containers.pickles import Record
 from metta_hub.pickled.objects import class_of, name_of
 
@@ -23,10 +23,6 @@ MAX_DIMENSIONS = 64
 _FORMATS = {
     "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I", "u8": "Q",
     "f2": "e", "f4": "f", "f8": "d",
-}  # fmt: skip
-_TENSORS = {
-    "BOOL": "?", "I8": "b", "I16": "h", "I32": "i", "I64": "q", "U8": "B", "U16": "H", "U32": "I", "U64": "Q",
-    "F16": "e", "F32": "f", "F64": "d",
 }  # fmt: skip
 _SCALAR = frozenset({"numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar"})
 _ARRAY = frozenset({"numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct"})
@@ -65,13 +61,10 @@ def tensor_value(weights: Weights, info: TensorInfo) -> object:
         ChecksumError: the file is damaged.
     """
     _check_elements("a tensor", info.shape)
-    data = bytes(copying.read_tensor(weights, info))
-    if info.dtype == "BF16":  # the upper half of a float32
-        data = b"".join(b"\0\0" + data[at : at + 2] for at in range(0, len(data), 2))
-    code = "f" if info.dtype == "BF16" else _TENSORS.get(info.dtype)
-    if code is None:
+    if info.dtype not in elements.NUMBERS:
         raise ValueError(f"a tensor of {info.dtype}")
-    return _nested(list(struct.unpack(f"<{info.elements}{code}", data)), info.shape, fortran=False)
+    flat = elements.decode(bytes(copying.read_tensor(weights, info)), info.dtype)
+    return _nested(flat, info.shape, fortran=False)
 
 
 def _arguments(value: Record, count: int) -> tuple[object, ...]:

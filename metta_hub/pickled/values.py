@@ -9,13 +9,12 @@ from metta_hub.containers import copying
 from metta_hub.containers.object_file import ObjectFile
 from metta_hub.containers.pickled_tensors import PickledTensors
 from metta_hub.containers.pickles import Boxed, Global, Persistent, Record
-from metta_hub.containers.plain import NotPlain
+from metta_hub.containers.plain import REBUILDS, NotPlain
 from metta_hub.errors import FormatError, MetadataError
 from metta_hub.pickled import arrays, omegaconf, spaces
 from metta_hub.pickled.objects import class_of, elements, is_dict, name_of, pairs_of, size_of
 from metta_hub.strict_json import JSON, MAX_DEPTH, MAX_DIGITS, Limits, Repair, join
 
-_TENSORS = "torch._utils._rebuild_"
 _PATHS = frozenset({f"pathlib.{name}" for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")})
 _LARGEST = 10**MAX_DIGITS
 #: Letters of texts, keys, and what is told of values that were left out; one that JSON escapes counts for six.
@@ -96,7 +95,7 @@ class Values:
             return self._value(space, at, depth)
         if type(value) is Record and arrays.is_numpy(value):
             return self._value(arrays.numpy_value(value), at, depth)
-        if type(value) is Record and class_of(value).startswith(_TENSORS):
+        if type(value) is Record and class_of(value).startswith(REBUILDS):
             return self._value(self._tensor(value, at), at, depth)
         if is_dict(value):
             return self._dict(pairs_of(value), at, depth)

@@ -29,9 +29,6 @@ TRAINER, PROGRAM, NOT_PLAIN, DAMAGED, UNKNOWN = "trainer state", "TorchScript", 
 #: Endings of files that nobody gives to anything but checkpoints.
 _OURS = (".pt", ".pth", ".ckpt", ".safetensors", ".mpt", ".pt.old")
 _LFS = b"version https://git-lfs.github.com/spec/"
-_REBUILDS = "torch._utils._rebuild_"
-_POLICY = ("_cached_policy", "_policy", "policy_cache")
-_METADATA = ("_metadata", "metadata", "checkpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +135,7 @@ def of_beginning(beginning: Beginning) -> Looked:
 
 def _record(beginning: Beginning, era: str) -> Looked:
     known = {key: item for key, item in beginning.pairs if type(key) is str}
-    said = next((entries(known[key]) for key in _METADATA if entries(known.get(key))), {})
+    said = next((entries(known[key]) for key in record.METADATA if entries(known.get(key))), {})
     kind = _kind_of_policy(beginning)
     name = kind.rpartition(".")[2]
     # What a wrapper wraps comes long after it.
@@ -154,7 +151,7 @@ def _is_bare(era: str | None) -> bool:
 
 def _without_policy(known: Mapping[str, object]) -> str:
     """Why there is no policy in a record whose pickle was read to its end; "" when there is one."""
-    policy = next((known[key] for key in _POLICY if known.get(key) is not None), None)
+    policy = next((known[key] for key in record.POLICY if known.get(key) is not None), None)
     return "" if modules.is_module(modules.unwrap(policy).module) else "it is a record without its policy"
 
 
@@ -163,7 +160,7 @@ def _kind_of_policy(beginning: Beginning) -> str:
     if _is_bare(record.era_of(beginning)):
         return class_of(beginning.root) or name_of(beginning.root)
     known = dict(beginning.pairs)
-    return next(filter(None, (class_of(known.get(key)) or name_of(known.get(key)) for key in _POLICY)), "")
+    return next(filter(None, (class_of(known.get(key)) or name_of(known.get(key)) for key in record.POLICY)), "")
 
 
 def _wrapped(beginning: Beginning) -> Looked:
@@ -187,7 +184,7 @@ def _why_not_plain(beginning: Beginning) -> str:
 
 
 def _is_tensor(value: object) -> bool:
-    return class_of(value).startswith(_REBUILDS)
+    return class_of(value).startswith(plain.REBUILDS)
 
 
 def _whole(value: object) -> int | None:

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
     from metta_hub.api.verify import verify as verify
     from metta_hub.errors import MettaHubError as MettaHubError
     from metta_hub.policies import register as register
+    from metta_hub.store import PolicyMetadata as PolicyMetadata
+    from metta_hub.store import PolicyRecord as PolicyRecord
+    from metta_hub.store import PolicyStore as PolicyStore
 
 _PLACES = {
     "MettaHubError": "metta_hub.errors",
+    "PolicyMetadata": "metta_hub.store",
+    "PolicyRecord": "metta_hub.store",
+    "PolicyStore": "metta_hub.store",
     "diff": "metta_hub.api.diff",
     "export": "metta_hub.api.export",
     "from_pretrained": "metta_hub.api.from_pretrained",
@@ -44,6 +50,9 @@ _PLACES = {
 
 __all__ = [
     "MettaHubError",
+    "PolicyMetadata",
+    "PolicyRecord",
+    "PolicyStore",
     "__version__",
     "diff",
     "export",

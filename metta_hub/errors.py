@@ -3,11 +3,17 @@
     MettaHubError
     ├── UsageError                  what was asked for makes no sense (exit code 2)
     │   ├── BadReferenceError       text, reason
-    │   └── BadNameError            name, reason
+    │   ├── BadNameError            name, reason
+    │   ├── BadValueError           what; a ValueError, too
+    │   ├── BadTypeError            what; a TypeError, too
+    │   ├── MissingFieldError       what; an AttributeError, too
+    │   └── RequiredFieldError      what; an AttributeError and a KeyError, too
     ├── NotFoundError               what
+    │   └── NoRecordsError          a ValueError, too
     ├── ConflictError               what: something else is already there
     ├── FileError                   path, reason
     │   ├── FormatError             not a file that we read, or damaged
+    │   │   ├── NotARecordError     what a store was given to load; a ValueError, too
     │   │   ├── NotPlainError       globals: a pickle that would run or build something
     │   │   └── ChecksumError       member: recorded and actual checksums differ
     │   ├── SourceChangedError      a file changed while we worked on it
@@ -25,7 +31,8 @@
     ├── UnknownArchitectureError    name, known
     └── MissingDependencyError      package, extra
 
-An error says in one sentence what was wrong with what (`str(error)`), and in `hint` what to type next.
+An error says in one sentence what was wrong with what (`str(error)`), and in `hint` what to type next. Those that are
+one of Python's own errors, too, are what callers of Metta's policy store have always caught.
 """
 
 import copy
@@ -84,12 +91,50 @@ class BadNameError(UsageError):
         self.reason = reason
 
 
+class BadValueError(UsageError, ValueError):
+    """An argument or a setting has a value that makes no sense."""
+
+    def __init__(self, what: str, sentence: str, *, hint: str = "") -> None:
+        super().__init__(sentence, hint=hint)
+        self.what = what
+
+
+class BadTypeError(UsageError, TypeError):
+    """An argument is of a type with which the work cannot be done."""
+
+    def __init__(self, what: str, sentence: str, *, hint: str = "") -> None:
+        super().__init__(sentence, hint=hint)
+        self.what = what
+
+
+class MissingFieldError(UsageError, AttributeError):
+    """Something that is read as an attribute is not there."""
+
+    def __init__(self, what: str, sentence: str, *, hint: str = "") -> None:
+        super().__init__(sentence, hint=hint)
+        self.what = what
+
+
+class RequiredFieldError(UsageError, AttributeError, KeyError):
+    """Something that must always be there cannot be removed."""
+
+    def __init__(self, what: str, sentence: str, *, hint: str = "") -> None:
+        super().__init__(sentence, hint=hint)
+        self.what = what
+
+    __str__ = Exception.__str__  # a KeyError shows its words in quotes
+
+
 class NotFoundError(MettaHubError):
     """A file, repo, revision or checkpoint is not there."""
 
     def __init__(self, what: str, sentence: str, *, hint: str = "") -> None:
         super().__init__(sentence, hint=hint)
         self.what = what
+
+
+class NoRecordsError(NotFoundError, ValueError):
+    """There is nothing among which a store could choose."""
 
 
 class ConflictError(MettaHubError):
@@ -126,6 +171,10 @@ class FormatError(FileError):
     """A file is not of a kind that we read, is damaged, or claims something impossible."""
 
     usual_hint = "copy or download the file once more, or save it again; a damaged one is not mended"
+
+
+class NotARecordError(FormatError, ValueError):
+    """What a store was given to load is no checkpoint that can be read; the reason is in `__cause__`, too."""
 
 
 class NotPlainError(FormatError):

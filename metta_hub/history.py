@@ -22,6 +22,7 @@ __all__ = [
     "below",
     "dumps",
     "entry_of",
+    "find",
     "mean_of_evals",
     "metric",
     "parse",
@@ -73,7 +74,7 @@ def metric(entry: Entry, path: str) -> float | None:
     top: dict[str, JSON] = {key: getattr(entry, key) for key in _MEASURABLE}
     inner = (evals.get("category_scores"), evals.get("simulation_scores"))
     for place in (top, evals, entry.eval_scores, *inner):
-        if isinstance(place, Mapping) and (found := number(_find(place, path))) is not None:
+        if isinstance(place, Mapping) and (found := number(find(place, path))) is not None:
             return found
     return None
 
@@ -124,12 +125,13 @@ def _age(entry: Entry) -> tuple[bool, int, bool, int, str]:
     return epoch is not None, epoch or 0, step is not None, step or 0, entry.name
 
 
-def _find(node: Mapping[str, JSON], path: str) -> JSON:
+def find(node: Mapping[str, JSON], path: str) -> JSON:
+    """What stands at a dotted path; a key may hold dots itself. None when nothing does."""
     if path in node:
         return node[path]
     for dot in re.finditer(r"\.", path):
         inside = node.get(path[: dot.start()])
-        if isinstance(inside, Mapping) and (found := _find(inside, path[dot.end() :])) is not None:
+        if isinstance(inside, Mapping) and (found := find(inside, path[dot.end() :])) is not None:
             return found
     return None
 

@@ -1,23 +1,18 @@
 """list: the checkpoints of a run, best first, from metadata alone."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from metta_hub import formats, history, names
-from metta_hub import index as index_file
-from metta_hub.api import targets
+from metta_hub import history
+from metta_hub.api import folder, targets
 from metta_hub.api.remote import RepoCommit, RepoFolder
 from metta_hub.api.report import Report, silent
-from metta_hub.errors import MettaHubError, NotFoundError
-from metta_hub.formats import bundle, pair, wrapped
+from metta_hub.errors import NotFoundError
+from metta_hub.formats import bundle
 from metta_hub.formats import repo as repo_format
-from metta_hub.index import Entry, FileRecord, Index
+from metta_hub.index import Entry, Index
 from metta_hub.metadata import JSON
-
-#: What files are called that may be a checkpoint by themselves.
-_ENDINGS = frozenset({".pt", ".pth", ".safetensors"})
 
 
 @dataclass(frozen=True)
@@ -80,57 +75,14 @@ def _index_of(path: Path, report: Report) -> Index:
     if repo_format.sniff(path):
         return RepoFolder(path).index
     if bundle.sniff(path):
-        return Index(None, (_entry_of_bundle(path),))
-    folder = path if path.is_dir() else path.parent
-    pairs = pair.find(folder)
-    found: list[tuple[Path, Callable[[Path], Entry]]] = [(pt, _entry_of_pair) for pt in pairs]
-    found += [(one, _entry_of_bundle) for one in bundle.find(folder)]
-    found += [(one, _entry_of_file) for one in _others(folder, pairs)]
-    entries = []
-    for one, describe in found:
-        try:
-            entries.append(describe(one))
-        except (MettaHubError, OSError) as error:
-            report("warning", f"{one.name} is left out: {error}")
+        return Index(None, (folder.bundle_at(path).entry,))
+    place = path if path.is_dir() else path.parent
+    entries = tuple(found.entry for found in folder.find(place, report))
     if not entries:
         raise NotFoundError(
-            str(folder), f"{folder} holds no checkpoint.", hint="'metta-hub inspect FILE' looks into one file"
+            str(place), f"{place} holds no checkpoint.", hint="'metta-hub inspect FILE' looks into one file"
         )
-    return Index(None, tuple(entries))
-
-
-def _entry_of_bundle(path: Path) -> Entry:
-    found = bundle.read(path)
-    states = {source.name: state for source, state in found.origin.sources.items()}
-    files = {name: FileRecord(state.size, "") for name, state in states.items() if name != bundle.TRAINER_STATE}
-    return index_file.entry_of(found.name, found.metadata, parameters=0, files=files, published_at="")
-
-
-def _others(folder: Path, pairs: Sequence[Path]) -> list[Path]:
-    """Files that are checkpoints by themselves, by name: of any other format."""
-    named = (path for path in sorted(folder.iterdir()) if path.suffix in _ENDINGS and path not in pairs)
-    return [path for path in named if path.is_file() and not _is_trainers(path)]
-
-
-def _is_trainers(path: Path) -> bool:
-    """Whether a file belongs to the trainer; of one that cannot be read, reading it will say so."""
-    with suppress(OSError, MettaHubError):
-        return wrapped.is_trainers(path)
-    return False
-
-
-def _entry_of_file(path: Path) -> Entry:
-    found = formats.read(path)
-    files = {path.name: FileRecord(path.stat().st_size, "")}
-    return index_file.entry_of(
-        found.name, found.metadata, parameters=found.weights.parameters, files=files, published_at=""
-    )
-
-
-def _entry_of_pair(pt: Path) -> Entry:
-    known = pair.read_metadata(pt)
-    files = {pt.name: FileRecord(pt.stat().st_size, "")}
-    return index_file.entry_of(names.checkpoint_name(pt.stem), known, parameters=0, files=files, published_at="")
+    return Index(None, entries)
 
 
 def _listed(entry: Entry, index: Index) -> Listed:

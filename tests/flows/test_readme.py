@@ -68,10 +68,11 @@ def test_the_old_checkpoints(tmp_path):
 
 def test_the_python(folder, hub, monkeypatch):
     monkeypatch.chdir(folder)
+    names = {}
     examples = blocks("python")
-    assert len(examples) == 1
+    assert len(examples) == 2
     for example in examples:
-        exec(compile(example, "README.md", "exec"), {})
+        exec(compile(example, "README.md", "exec"), names)
 
 
 def test_every_command_is_in_the_table_and_every_option_exists(cli):

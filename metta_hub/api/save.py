@@ -1,0 +1,51 @@
+"""save: a policy in memory → a local pair. describe → take the bytes → write."""
+
+from pathlib import Path
+
+from metta_hub import disk, metadata, names, policies
+from metta_hub.checkpoint import Checkpoint, Origin
+from metta_hub.errors import MetadataError
+from metta_hub.formats import files, pair
+from metta_hub.formats.pair import PairFiles
+from metta_hub.metadata import Metadata
+
+_FORMAT = "module"
+
+
+def save(policy: object, known: Metadata, target: Path) -> PairFiles:
+    """Write a policy as a pair, both files or neither; a pair that is there already is replaced.
+
+    Args:
+        policy: a `torch.nn.Module`, on any device; compiled and distributed ones are taken out of their wrappers.
+        known: its metadata; what the policy itself tells is added.
+        target: the pair's `.pt`. Its folder is made when it is not there.
+
+    Raises:
+        BadTypeError: it is no module.
+        BadValueError: it has tensors that no checkpoint can hold.
+        BadNameError: no checkpoint can be called so.
+        MetadataError: the metadata hold something that JSON has no word for.
+        FileError: the pair cannot be written; nothing is left half-written.
+    """
+    policies.require_torch()
+    from metta_hub.policies import describing, tensors
+
+    module, name = tensors.unwrapped(policy), names.checkpoint_name(target.stem)
+    info = describing.model_info(module, known.values.get("model_info"))
+    try:
+        known = known.with_values({**known.values, **describing.facts(module, known.values), "model_info": info})
+    except MetadataError as error:
+        hint = "numbers, texts, lists and dicts of them, numpy's and torch's values are taken"
+        raise MetadataError(error.pointer, error.reason, hint=hint) from None
+    with disk.writing(target, 0):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pair.tidy(target.parent.resolve())
+        values = files.temporary_name(target, files.new_token())  # of a writer that dies, the next one removes it
+        try:
+            with files.owned(values) as file:
+                weights = tensors.written(module, file, values)
+                origin = Origin(values, _FORMAT, "", {})
+                checkpoint = Checkpoint(name, weights, known, origin)
+                return pair.write_one(checkpoint, target, block=metadata.block_for(known), force=True)
+        finally:
+            values.unlink(missing_ok=True)

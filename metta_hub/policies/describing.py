@@ -1,0 +1,71 @@
+"""What a module tells of itself, as `model_info` has it. Only attributes are read, so no torch is needed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: Sizes and switches that a module may have (specification of Metta's checkpoints, section 2.3).
+_FACTS = (
+    "hidden_size",
+    "core_num_layers",
+    "num_lstm_layers",
+    "use_lstm",
+    "use_prev_action",
+    "use_prev_reward",
+)
+_SPACES = ("observation_space", "action_space")
+_PLAIN = (bool, int, float, str, type(None), Mapping, list, tuple)
+
+
+def model_info(module: object, known: object = None) -> dict[str, Any]:
+    """Describe a module.
+
+    Args:
+        module: the policy itself, out of its wrappers.
+        known: the `model_info` of the checkpoint that it came from, if any. What it says beyond the attributes is
+            kept when it is of the same type: an architecture that is still the module's.
+    """
+    own = getattr(module, "model_info", None)
+    if isinstance(own, Mapping):
+        return dict(own)
+    kind = type(module)
+    found: dict[str, Any] = {"type": kind.__name__, "module_name": kind.__module__}
+    found |= {key: getattr(module, key) for key in _FACTS if isinstance(getattr(module, key, None), int)}
+    attributes = _attributes(module)
+    if isinstance(known, Mapping) and known.get("type") == kind.__name__:
+        earlier = known.get("agent_attributes")
+        attributes = {**(earlier if isinstance(earlier, Mapping) else {}), **attributes}
+        found = {**known, **found, "module_name": known.get("module_name", kind.__module__)}
+    return found | ({"agent_attributes": attributes} if attributes else {})
+
+
+def facts(module: object, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a module tells besides `model_info`: its action names if nobody knows them, and its features."""
+    found: dict[str, Any] = {}
+    names = getattr(module, "action_names", None)
+    if not known.get("action_names") and isinstance(names, list | tuple) and names:
+        found["action_names"] = list(names)
+    mapping = getattr(module, "original_feature_mapping", None)
+    if isinstance(mapping, Mapping) and mapping:
+        found["original_feature_mapping"] = dict(mapping)
+    return found
+
+
+def _attributes(module: object) -> dict[str, Any]:
+    own = getattr(module, "agent_attributes", None)
+    spaces = {key: getattr(module, key) for key in _SPACES if getattr(module, key, None) is not None}
+    given = {**spaces, **(own if isinstance(own, Mapping) else {})}
+    return {str(key): _plain(value) for key, value in given.items()}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  (whatever a module has)
+    """Spaces as JSON has them; what JSON has no word for as a text, as Metta does."""
+    if isinstance(value, _PLAIN) or hasattr(value, "tolist"):
+        return value
+    kind = type(value).__name__
+    if isinstance(getattr(value, "nvec", None), Iterable):
+        return {"type": kind, "nvec": [int(size) for size in value.nvec]}
+    if hasattr(value, "n") and hasattr(value.n, "__int__"):
+        return {"type": kind, "n": int(value.n)}
+    if hasattr(value, "shape") and hasattr(value, "low"):
+        return {"type": kind, "shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
+    return str(value)

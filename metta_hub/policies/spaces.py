@@ -1,0 +1,64 @@
+"""What a policy sees and what it can do, as frozen nouns."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+
+@dataclass(frozen=True)
+class Box:
+    """The space of observations: arrays of one shape.
+
+    Attributes:
+        shape: of one observation, without batch and time: `(M, 3)` for M tokens, `(W, H, C)` for a box.
+        dtype: of its elements.
+        low: the least that an element can be.
+        high: the most.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.uint8
+    low: int = 0
+    high: int = 255
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The actions, in the order of the logits.
+
+    Attributes:
+        names: of the action types.
+        max_params: the greatest parameter of each type, 0 being the least (MultiDiscrete); None where an action
+            is its type alone (Discrete).
+    """
+
+    names: tuple[str, ...]
+    max_params: tuple[int, ...] | None = None
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Logit → (type, parameter): types in order, and of each its parameters from 0 (specification, section 4)."""
+        greatest = self.max_params or (0,) * len(self.names)
+        return tuple((kind, parameter) for kind, most in enumerate(greatest) for parameter in range(most + 1))
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Logit → the action in words: `move_1` is parameter 1 of `move`; a Discrete one has its type's name."""
+        if self.max_params is None:
+            return self.names
+        return tuple(f"{self.names[kind]}_{parameter}" for kind, parameter in self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def label(self, action: int | list[int]) -> str:
+        """The words for an action as `predict` gives it: a number when Discrete, else type and parameter.
+
+        Raises:
+            ValueError: there is no such action.
+        """
+        if isinstance(action, int) != (self.max_params is None):
+            raise ValueError(action)
+        pair = (action, 0) if isinstance(action, int) else tuple(action)
+        return self.labels[self.pairs.index(pair)]

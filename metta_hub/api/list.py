@@ -90,8 +90,10 @@ def _index_of(path: Path, report: Report) -> Index:
     for one, describe in found:
         try:
             entries.append(describe(one))
-        except (MettaHubError, OSError) as error:
+        except MettaHubError as error:
             report("warning", f"{one.name} is left out: {error}")
+        except OSError as error:
+            report("warning", f"{one.name} is left out: {error.strerror}.")
     if not entries:
         raise NotFoundError(
             str(folder), f"{folder} holds no checkpoint.", hint="'metta-hub inspect FILE' looks into one file"

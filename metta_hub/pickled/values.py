@@ -165,6 +165,8 @@ class Values:
 
 
 def _is_number(key: str, item: JSON) -> bool:
+    if item is None or type(item) is int:  # the usual case
+        return True
     try:
         metadata.from_values({key: item})
     except MetadataError:

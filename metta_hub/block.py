@@ -93,6 +93,7 @@ _SHAPES: Mapping[str, Callable[[JSON], bool]] = {
     "files": _object_of(_is_file),
     "held": _object_of(lambda _: True),
     "original_name": _is_text,
+    "rebuilt": _list_of(_is_text),
     "redactions": _list_of(_is_redaction),
     "repairs": _list_of(_is_repair),
     "stripped": _list_of(_is_text),

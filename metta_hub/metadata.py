@@ -49,7 +49,7 @@ ACTED_ON = frozenset(
 )
 
 # What of an earlier block a writer repeats, so that a pulled pair pushed again gives the same bytes.
-_KEPT = ("added", "assumed", "original_name", "stripped")
+_KEPT = ("added", "assumed", "original_name", "rebuilt", "stripped")
 
 
 @dataclass(frozen=True)

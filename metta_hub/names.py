@@ -136,13 +136,15 @@ def check_name(name: str) -> str:
 def checkpoint_name(original: str) -> str:
     """Make a checkpoint's NAME from a file's stem: what cannot stand in a name becomes `_`.
 
+    A word that means something else in references gets one more: `best.pt` is `best_`.
+
     Raises:
-        BadNameError: nothing usable is left, or the name is reserved.
+        BadNameError: nothing usable is left.
     """
     name = _NOT_IN_NAMES.sub("_", original)[:96]
     if name and not name[0].isalnum():
         name = f"m{name}"[:96]
-    return check_name(name)
+    return check_name(f"{name}_" if name.lower() in RESERVED else name)
 
 
 def epoch_in(name: str) -> int | None:
@@ -157,7 +159,7 @@ def epoch_in(name: str) -> int | None:
 
 def stem(path: Path) -> str:
     """A file's name without what says its kind; the backup `NAME.pt.old` is `NAME`."""
-    return path.name.removesuffix(".old").removesuffix(".pt") if path.name.endswith(".pt.old") else path.stem
+    return Path(path.stem).stem if path.name.lower().endswith(".pt.old") else path.stem
 
 
 def agent_facts(text: str) -> dict[str, int | float | str]:
@@ -191,7 +193,9 @@ def bundle_name(run: str, epoch: int) -> str:
         BadNameError: no folder or file can be called so.
     """
     name = f"{run}:v{epoch}"
-    if not run or run.startswith(".") or not _RUN.fullmatch(run) or epoch < 0 or len(name.encode()) > MAX_BUNDLE_NAME:
+    if epoch < 0:
+        raise BadNameError(name[:MAX_BUNDLE_NAME], f"{epoch} is no epoch", hint="--epoch N says it, 0 or more")
+    if not run or run.startswith(".") or not _RUN.fullmatch(run) or len(name.encode()) > MAX_BUNDLE_NAME:
         reason = "a run is called without '/' and control characters, and does not begin with a dot"
         raise BadNameError(name[:MAX_BUNDLE_NAME], reason, hint="--run NAME says what to call it")
     return name

@@ -13,9 +13,9 @@ from metta_hub.api.report import Report, silent
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.errors import ConflictError, FormatError, MetadataError, UsageError
 from metta_hub.formats import bundle, bundle_spec, files
+from metta_hub.formats.bundle_writer import ZIP
 from metta_hub.metadata import JSON
 
-ZIP = ".zip"
 #: Where mettagrid keeps what it unpacked from zips, by their paths and not by their content.
 METTAGRID_CACHE = "/tmp/mettagrid-policy-cache"  # noqa: S108  (its own)
 _OPTIONS = "--class-path and --init-kwargs name it, or --architecture-spec for Metta's own CheckpointPolicy"
@@ -101,6 +101,8 @@ def export(
         ConflictError: something else is there, and `force` was not given.
         FormatError: the checkpoint is damaged, or its spec would run something.
     """
+    if not str(out).strip():
+        raise UsageError("An empty text is no place for a bundle.", hint="--bundle . writes it into this folder")
     out = Path(out).expanduser()
     if out.name.endswith(".mpt"):
         hint = f"--bundle {out.with_suffix(ZIP)}"
@@ -227,7 +229,8 @@ def arguments_from(text: str) -> dict[str, JSON]:
     Raises:
         UsageError: it is neither.
     """
-    content = text.encode() if text.lstrip().startswith("{") else files.read_document(targets.source(text))
+    is_json = text.lstrip().startswith(("{", "[", '"'))
+    content = text.encode() if is_json else files.read_document(targets.source(text))
     try:
         value = strict_json.loads(content, "--init-kwargs", bundle_spec.LIMITS).value
     except FormatError as error:

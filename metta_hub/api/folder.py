@@ -49,8 +49,10 @@ def find(folder: Path, report: Report) -> Iterator[Found]:
     for path, describe in places:
         try:
             yield describe(path)
-        except (MettaHubError, OSError) as error:
+        except MettaHubError as error:
             report("warning", f"{path.name} is left out: {error}")
+        except OSError as error:
+            report("warning", f"{path.name} is left out: {error.strerror}.")
 
 
 def pair_at(pt: Path) -> Found:

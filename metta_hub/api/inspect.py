@@ -10,6 +10,7 @@ from metta_hub.api.describe import at_hand, describe
 from metta_hub.api.remote import RepoCommit, RepoFolder
 from metta_hub.api.report import Report, silent
 from metta_hub.checkpoint import Checkpoint, Findings
+from metta_hub.containers import object_file
 from metta_hub.containers.plain import judge_globals
 from metta_hub.errors import FormatError, MetadataError, NotPlainError
 from metta_hub.formats import repo as repo_format
@@ -102,9 +103,16 @@ def _inspect_path(path: Path) -> Inspected:
         inside = Path(error.path)  # of a bundle's folder the weights
         return _not_plain(inside if inside.is_file() else path, error.globals, error.reason)
     except (FormatError, MetadataError) as error:
-        if not judge_globals(error.globals):
+        asked_for = error.globals or _asked_for_first(path)
+        if not judge_globals(asked_for):
             raise
-        return _not_plain(path, error.globals, error.reason)
+        return _not_plain(path, asked_for, error.reason)
+
+
+def _asked_for_first(path: Path) -> tuple[str, ...]:
+    """What a pickle that is too large to be read asks for in its first bytes."""
+    beginning = object_file.peek(path) if path.is_file() else None
+    return () if beginning is None else beginning.names
 
 
 def _inspected(checkpoint: Checkpoint) -> Inspected:

@@ -201,7 +201,7 @@ def _one(plan: Plan, way: Way) -> Migrated | Failed:
     except MettaHubError as error:
         return Failed(plan.source, str(error), error.hint)
     except OSError as error:
-        return Failed(plan.source, f"{error.filename or plan.source}: {error.strerror}.", "")
+        return migrating.refused(plan.source, error)
 
 
 def _as_planned(plan: Plan, checkpoint: Checkpoint) -> Migrated:

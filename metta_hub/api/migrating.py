@@ -17,7 +17,8 @@ FORMATS: Mapping[str, ModuleType] = {record.FORMAT: record, wrapped.FORMAT: wrap
 
 #: What names of old checkpoints end in; the last is a backup that an earlier migration left.
 ENDINGS = (".pt", ".pth", bundle.MPT, ".pt.old")
-_BACKUP = ".old"
+#: What is appended to the name of a file that was replaced.
+BACKUP = ".old"
 
 #: Where a pair's block says which file it was made of.
 MADE_OF = "made_of"
@@ -74,6 +75,13 @@ class Failed:
     hint: str
 
 
+def refused(source: Path, error: OSError) -> Failed:
+    """What the system did not let us do with a file or folder."""
+    is_forbidden = isinstance(error, PermissionError)
+    hint = "ask its owner, or copy it to where you may read it" if is_forbidden else ""
+    return Failed(source, f"{error.filename or source}: {error.strerror}.", hint)
+
+
 def judge(path: Path, way: Way) -> Iterator[Plan | Skipped | Failed]:
     """Say of every file that could be a checkpoint what becomes of it, in the order of the tree.
 
@@ -93,13 +101,18 @@ def judge(path: Path, way: Way) -> Iterator[Plan | Skipped | Failed]:
         except MettaHubError as error:
             found = Failed(source, str(error), error.hint)
         except OSError as error:
-            found = Failed(source, f"{source}: {error.strerror}.", "")
+            found = refused(source, error)
         if isinstance(found, Plan):
             earlier = taken.setdefault(found.target, source)
             if earlier != source:
                 sentence = f"The pair of {source} would have the name of that of {earlier.name}."
                 found = Failed(source, sentence, "rename one of the two")
         yield found
+
+
+def looks_old(name: str) -> bool:
+    """Whether a file is called as old checkpoints are, and so looked into."""
+    return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
 def kind_of(source: Path) -> str | Skipped:
@@ -113,7 +126,7 @@ def kind_of(source: Path) -> str | Skipped:
     if wrapped.sniff(source):
         is_trainers = wrapped.is_trainers(source)
         return Skipped(source, "a trainer's state, and not a policy") if is_trainers else wrapped.FORMAT
-    if source.suffix == bundle.MPT and bundle.sniff(source):
+    if source.suffix.lower() == bundle.MPT and bundle.sniff(source):
         return bundle.MPT
     if pair.sniff(source):
         return Skipped(source, "a pair already")
@@ -141,7 +154,7 @@ def beside(source: Path) -> Path:
 
 def backup_of(source: Path) -> Path:
     """What a replaced file is called."""
-    return source.with_name(f"{source.name}{_BACKUP}")
+    return source.with_name(f"{source.name}{BACKUP}")
 
 
 def _files(path: Path) -> Iterator[Path | Failed]:
@@ -149,15 +162,11 @@ def _files(path: Path) -> Iterator[Path | Failed]:
     if not path.is_dir():
         yield path.resolve() if path.is_symlink() else path
         return
-    refused: list[OSError] = []
-    for folder, folders, found in os.walk(path, onerror=refused.append):
+    unlisted: list[OSError] = []
+    for folder, folders, found in os.walk(path, onerror=unlisted.append):
         folders.sort()
-        for name in sorted(found):
-            if name.endswith(ENDINGS) and not name.startswith("."):
-                yield Path(folder, name)
-    for error in refused:
-        sentence = f"{error.filename}: {error.strerror}."
-        yield Failed(Path(error.filename), sentence, "ask its owner, or copy it to where you may read it")
+        yield from (Path(folder, name) for name in sorted(found) if looks_old(name))
+    yield from (refused(Path(error.filename), error) for error in unlisted)
 
 
 def _judge(source: Path, way: Way) -> Plan | Skipped | Failed:
@@ -183,7 +192,7 @@ def _judge(source: Path, way: Way) -> Plan | Skipped | Failed:
 def _is_backup(source: Path, way: Way) -> bool:
     """Whether a file is what an earlier migration kept, and what it is of is still there, or is migrated itself."""
     kept_of = source.with_suffix("")
-    if not source.name.endswith(_BACKUP) or not kept_of.exists():
+    if not source.name.endswith(BACKUP) or not kept_of.exists():
         return False
     return way.output is None or not isinstance(kind_of(kept_of), Skipped)
 

@@ -102,7 +102,5 @@ def scan(path: Path | str, *, report: Report = silent) -> Scan:
     text = str(path)
     if text.startswith(names.SCHEME):
         raise UsageError(f"{text} is on a Hub, and scan surveys files.", hint=f"metta-hub list {text}")
-    if text.startswith("file://"):
-        return Scan(LocalPlace(targets.source(text.removeprefix("file://"))), report)
-    place = RemotePlace(text) if "://" in text else LocalPlace(targets.source(text))
-    return Scan(place, report)
+    is_local = "://" not in text or text.startswith("file://")
+    return Scan(LocalPlace(targets.source(text)) if is_local else RemotePlace(text), report)

@@ -69,16 +69,28 @@ def _instead_of_path(text: str) -> str:
 
 
 def source(text: Path | str) -> Path:
-    """A local path at which something is.
+    """A local path at which something is; `file://` before it is left out.
 
     Raises:
         NotFoundError: nothing is there; names the nearest.
+        UsageError: it is an address of something elsewhere.
     """
-    _refuse_empty(str(text))
-    path = Path(text).expanduser()
+    typed = str(text)
+    _refuse_empty(typed)
+    path = Path(typed.removeprefix("file://")).expanduser()
+    if "://" in typed and not path.exists() and not typed.startswith("file://"):
+        raise UsageError(f"{typed} is not on this machine.", hint=_from_elsewhere(typed))
     if not path.exists():
         raise not_there(path)
     return path
+
+
+def _from_elsewhere(text: str) -> str:
+    """How to have something here that is elsewhere."""
+    address = shlex.quote(text)
+    if text.startswith(names.SCHEME):
+        return f"'metta-hub pull {address}' fetches it"
+    return f"copy it here first; 'metta-hub scan {address}' surveys it where it is"
 
 
 def refuse_selector(found: Reference, instead: str) -> None:

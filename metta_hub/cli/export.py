@@ -1,6 +1,5 @@
 """export."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 def export(
     target: Annotated[str, typer.Argument(metavar="PATH|REF", help="A local checkpoint, or a published one.")],
     bundle: Annotated[
-        Path, typer.Option("--bundle", metavar="OUT", help="A .zip, a folder called RUN:vN, or a folder for such ones.")
+        str, typer.Option("--bundle", metavar="OUT", help="A .zip, a folder called RUN:vN, or a folder for such ones.")
     ],
     run: Annotated[str | None, typer.Option(metavar="NAME", help="The run, if the metadata do not say.")] = None,
     epoch: Annotated[int | None, typer.Option(metavar="N", help="The epoch, if the metadata do not say.")] = None,

@@ -99,7 +99,7 @@ def _described(error: BaseException) -> tuple[str, str, int, str]:
     stop = _stop_behind(error)
     if stop is not None:
         name = signal.Signals(stop).name
-        return f"Stopped by {name}; run the same command again, nothing is sent twice.", "", BY_SIGNAL + stop, "Stopped"
+        return f"Stopped by {name}; run the same command again, nothing is done twice.", "", BY_SIGNAL + stop, "Stopped"
     if isinstance(error, help_.ParserError):
         error = help_.in_words(error)
     kind = type(error).__name__

@@ -68,11 +68,11 @@ def _lines(done: "Migration", *, dry_run: bool) -> list[str]:
     for failed in done.failed:
         lines.append(f"✗ {failed.source}: {failed.error.removeprefix(f'{failed.source}: ')}")
         lines += [f"    {failed.hint}"] if failed.hint else []
-    verb = "Would migrate" if dry_run else "✓ Migrated"
-    lines.append(f"{verb} {count(len(done.migrated), 'checkpoint')}")
+    migrated = count(len(done.migrated), "checkpoint")
     if done.failed:
-        lines.append(f"NOT OK: {len(done.failed)} failed, and stay as they are")
-    return lines
+        lines.append(f"NOT OK: {len(done.failed)} failed, and stay as they are; {migrated} migrated")
+        return lines
+    return [*lines, f"Would migrate {migrated}" if dry_run else f"✓ Migrated {migrated}"]
 
 
 def _reasons(done: "Migration") -> Counter[str]:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 HEADING = "Old files"
 #: Entries that are written at once.
 AT_ONCE = 256
-#: Formats of which migrate makes pairs.
-_OLD = frozenset({"record", "wrapped state dict"})
 
 
 def add_to(app: typer.Typer) -> None:
@@ -183,7 +181,7 @@ def _next(totals: "Totals", path: str) -> list[str]:
     if "://" in path:
         return []
     commands = []
-    if any(one.format in _OLD for one in totals.formats):
+    if totals.migrate:
         commands.append(f"metta-hub migrate {shlex.quote(path)} --dry-run")
     if totals.first is not None:
         commands.append(f"metta-hub push {shlex.quote(totals.first)} org/NAME")

@@ -56,7 +56,7 @@ class ObjectFile:
     @property
     def globals(self) -> tuple[str, ...]:
         """Every `module.name` that its pickles ask for, sorted."""
-        return tuple(sorted({name for pickled in self.pickles.values() for name in pickled.names}))
+        return _names(self.pickles.values())
 
     def tensors(self, name: str) -> PickledTensors:
         """The reader for the tensors of one of the pickles."""
@@ -165,14 +165,19 @@ def _look(read: Read, size: int, path: Path) -> ObjectFile:
     else:
         members = {member.name.removeprefix(f"{root}/"): member for member in archive.members}
         naming = "package"
-        wanted = [name for name in members if name.endswith(".pkl")]
+        # The large ones last: what the others ask for is known when one of them is too large.
+        wanted = sorted((name for name in members if name.endswith(".pkl")), key=lambda name: members[name].size)
     _check_byteorder(read, archive, members.get("byteorder"), path)
     if len(wanted) > _MAX_PICKLES:
         raise FormatError(path, f"it holds {len(wanted):,} pickles; {_MAX_PICKLES} is the limit")
-    found = {}
-    for name in wanted:
-        content = zips.read_member(read, archive, members[name], path)
-        found[name] = pickles.parse(content, path, among=len(wanted))
+    found: dict[str, Pickled] = {}
+    try:
+        for name in wanted:
+            content = zips.read_member(read, archive, members[name], path)
+            found[name] = pickles.parse(content, path, among=len(wanted))
+    except FormatError as error:
+        error.globals = _names(found.values(), error.globals)
+        raise
     keys = ((_STORAGE[naming].fullmatch(name), member) for name, member in members.items())
     storages = {key[1]: torch_zip.stored(path, member) for key, member in keys if key}
     container = torch_zip.CONTAINER if naming == "zip" else PACKAGE
@@ -183,6 +188,10 @@ def package_root(members: Iterable[str]) -> str | None:
     """The folder that everything in an archive of torch.package lies in; None when these are no such members."""
     marks = (name.removesuffix("/.data/extern_modules") for name in members if name.endswith("/.data/extern_modules"))
     return next((root for root in marks if "/" not in root), None)
+
+
+def _names(pickled: Iterable[Pickled], more: Iterable[str] = ()) -> tuple[str, ...]:
+    return tuple(sorted({name for one in pickled for name in one.names} | set(more)))
 
 
 def _check_byteorder(read: Read, archive: Archive, member: Member | None, path: Path) -> None:

@@ -103,13 +103,17 @@ def parse(data: bytes, source: Path | str, *, start: int = 0, among: int = 1) ->
 
     Raises:
         FormatError: it is damaged, over a limit, or uses an opcode that only code outside of it can resolve;
-            names the opcode and its offset.
+            names the opcode and its offset, and has in `globals` what was asked for up to there.
     """
     if len(data) - start > MAX_BYTES // among:
         raise FormatError(source, f"its pickle has {len(data) - start:,} bytes; {MAX_BYTES // among:,} is the limit")
     machine = Machine(data)
     with paused_gc():
-        size = _run(machine, start, source, MAX_STEPS // among) - start
+        try:
+            size = _run(machine, start, source, MAX_STEPS // among) - start
+        except FormatError as error:
+            error.globals = _names(machine)
+            raise
     return Pickled(
         root=machine.stack[-1],
         globals=tuple(machine.globals.values()),
@@ -152,7 +156,11 @@ def beginning(data: bytes) -> Beginning:
     if not pairs and above:
         # What is being made beside its state, when the bytes end there, puts the rest out of step.
         pairs += takewhile(lambda pair: type(pair[0]) is str, zip(above[0][::2], above[0][1::2], strict=False))
-    return Beginning(root, tuple(pairs), tuple(sorted(map(str, machine.globals.values()))), complete)
+    return Beginning(root, tuple(pairs), _names(machine), complete)
+
+
+def _names(machine: Machine) -> tuple[str, ...]:
+    return tuple(sorted(map(str, machine.globals.values())))
 
 
 def _run(machine: Machine, start: int, source: Path | str, limit: int) -> int:

@@ -6,7 +6,7 @@ bundle, though the run's spec lies in it: that is the bundle of the last one, an
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,14 +22,14 @@ from metta_hub.containers.zips import Archive, Read
 from metta_hub.errors import FormatError, MettaHubError
 from metta_hub.formats import bundle_spec, files
 from metta_hub.formats.bundle_spec import ARCHITECTURE, SPEC
-from metta_hub.formats.bundle_writer import BundleFiles, write
+from metta_hub.formats.bundle_writer import ZIP, BundleFiles, write
 from metta_hub.metadata import JSON, Metadata, Repair
 
 __all__ = ["FORMAT", "MPT", "BundleFiles", "check_sums", "find", "read", "sniff", "write"]
 
 FORMAT, MPT = "bundle", ".mpt"
 #: What the names of zipped ones end in.
-_ENDINGS = frozenset({".zip", MPT})
+_ENDINGS = frozenset({ZIP, MPT})
 #: What Metta calls the optimizer's state, which may be of another epoch.
 TRAINER_STATE = "trainer_state.pt"
 #: Most files in a bundle, and the last bytes of a zip in which its directory is looked for.
@@ -46,7 +46,7 @@ _KIND = 0o170000
 def sniff(path: Path) -> bool:
     """Whether the path is a bundle: a folder, a zip, or the spec in a folder."""
     if path.is_dir():
-        return (path / SPEC).is_file() and not _holds_a_run(path)
+        return (path / SPEC).is_file() and not are_a_run(os.listdir(path))  # noqa: PTH208  (names are enough)
     if path.name == SPEC:
         return path.is_file()
     return path.is_file() and containers.sniff(path) == "zip" and any(_has_member(path, (SPEC, ARCHITECTURE)))
@@ -99,12 +99,13 @@ def check_sums(checkpoint: Checkpoint) -> bool:
 # --- a folder -----------------------------------------------------------------------------------------------------
 
 
-def _holds_a_run(folder: Path) -> bool:
-    return sum(path.name != TRAINER_STATE for path in folder.glob("*.pt")) > 1
+def are_a_run(names_here: Iterable[str]) -> bool:
+    """Whether files, by their names, are several checkpoints: then the spec beside them is that of the last one."""
+    return sum(name.endswith(".pt") and name != TRAINER_STATE for name in names_here) > 1
 
 
 def _read_folder(folder: Path) -> Checkpoint:
-    _check_folder(folder)
+    check_entries(entries_in(folder), folder)
     sources = {folder / SPEC: FileState.of(folder / SPEC)}
     spec, repairs = bundle_spec.parse(files.read_document(folder / SPEC), folder / SPEC)
     data = bundle_spec.data_path(spec, folder / SPEC)
@@ -132,21 +133,32 @@ def _read_folder(folder: Path) -> Checkpoint:
     )
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse code, and links that lead out; the folder itself may be reached through one."""
-    top, count = Path(os.path.realpath(folder)), 0
+def entries_in(folder: Path) -> Iterator[tuple[str, bool]]:
+    """What lies in a folder, at any depth: each path from there on, and whether it is a link that leads out.
+
+    The folder itself may be reached through a link.
+    """
+    top = Path(os.path.realpath(folder))
     for here, folders, names_here in os.walk(folder):
-        count += len(folders) + len(names_here)
-        if count > MAX_FILES:
-            raise FormatError(folder, f"it holds more than {MAX_FILES:,} files; a bundle holds a few")
-        bundle_spec.check_names(names_here, folder)
         for name in (*folders, *names_here):
             entry = Path(here, name)
-            if entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(top):
-                hint = "a copy of the files will do: cp -rL"
-                raise FormatError(
-                    folder, f"its '{entry.relative_to(folder)}' is a link that leads out of it", hint=hint
-                )
+            leads_out = entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(top)
+            yield str(entry.relative_to(folder)), leads_out
+
+
+def check_entries(entries: Iterable[tuple[str, bool]], folder: Path | str) -> None:
+    """Refuse code, links that lead out, and more than a bundle can need; `entries` as `entries_in` gives them.
+
+    Raises:
+        FormatError: there is such a thing.
+    """
+    for count, (name, leads_out) in enumerate(entries):
+        if count >= MAX_FILES:
+            raise FormatError(folder, f"it holds more than {MAX_FILES:,} files; a bundle holds a few")
+        bundle_spec.check_names([name], folder)
+        if leads_out:
+            hint = "a copy of the files will do: cp -rL"
+            raise FormatError(folder, f"its '{name}' is a link that leads out of it", hint=hint)
 
 
 def _weights_in(path: Path) -> Packed:

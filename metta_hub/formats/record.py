@@ -174,6 +174,8 @@ def _metadata(file: ObjectFile, parts: _Parts, unwrapped: Unwrapped, path: Path)
     values["model_info"] = dict(described.model_info)
     known = metadata.from_values(values)
     block: dict[str, JSON] = {"format_version": FORMAT_VERSION, "added": list(described.added)}
+    if described.rebuilt:
+        block["rebuilt"] = list(described.rebuilt)
     if unwrapped.prefixes:
         block["stripped"] = list(unwrapped.prefixes)
     repairs = (*about_record.repairs, *about_policy.repairs, *known.repairs)
@@ -188,7 +190,9 @@ def _told(record: object, values: Values) -> Mapping[str, JSON]:
     if name is not MISSING:
         own["run_name"] = values.plain(name, "/run_name")
     displaced = {key: item for key, item in found.items() if key in _TAKEN or (key in own and own[key] != item)}
-    kept = {key: item for key, item in found.items() if key not in _TAKEN}
+    impossible = values.leave_out_impossible(found)
+    displaced |= impossible
+    kept = {key: item for key, item in found.items() if key not in {*_TAKEN, *impossible}}
     return kept | own | ({DISPLACED: displaced} if displaced else {})
 
 

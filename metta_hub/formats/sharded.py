@@ -17,7 +17,7 @@ from metta_hub.formats import files
 FORMAT = "sharded safetensors"
 CONTAINER = safetensors.CONTAINER
 
-_ENDING = ".safetensors.index.json"
+ENDING = ".safetensors.index.json"
 
 #: Most files that the weights may be in.
 MAX_SHARDS = 10_000
@@ -50,7 +50,7 @@ def read(path: Path) -> Checkpoint:
         if not shard.is_file():
             raise FormatError(index, f"it lists the file '{shard.name}', which is not beside it")
         sources[shard] = FileState.of(shard)
-    name = index.name.removesuffix(_ENDING)
+    name = index.name.removesuffix(ENDING)
     epoch = names.epoch_in(name)
     return Checkpoint(
         name=names.checkpoint_name(name),
@@ -62,9 +62,9 @@ def read(path: Path) -> Checkpoint:
 
 def _index_of(path: Path) -> Path | None:
     if path.is_dir():
-        found = sorted(path.glob("*" + _ENDING))
+        found = sorted(path.glob("*" + ENDING))
         return found[0] if len(found) == 1 and found[0].is_file() else None
-    return path if path.name.endswith(_ENDING) and path.is_file() else None
+    return path if path.name.endswith(ENDING) and path.is_file() else None
 
 
 def _weight_map(index: Path) -> Mapping[str, str]:

@@ -182,6 +182,8 @@ def _metadata(file: ObjectFile, root: Mapping[str, object], prefix: str, path: P
     info = {key: values.plain(root[key], f"/{key}") for key in _ATTRIBUTES if root.get(key) is not None}
     if root.get(_NVEC) is not None:
         info["action_space"] = {"type": "MultiDiscrete", "nvec": values.plain(root[_NVEC], f"/{_NVEC}")}
+    for key in values.leave_out_impossible(found):
+        del found[key]
     if info and "model_info" not in found:
         found["model_info"] = {"agent_attributes": info}
     if found.get("epoch") is None and (epoch := names.epoch_in(path.stem)) is not None:

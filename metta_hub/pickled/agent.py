@@ -27,11 +27,13 @@ class Agent:
         model_info: for the metadata.
         metadata: what stands beside `model_info` and comes from the agent: action names, the feature mapping.
         added: pointers to what no pair of Metta's has.
+        rebuilt: those of them whose value is in no file, and was put together from classes and attributes.
     """
 
     model_info: Mapping[str, JSON]
     metadata: Mapping[str, JSON]
     added: tuple[str, ...]
+    rebuilt: tuple[str, ...]
 
 
 def describe(module: object, values: Values) -> Agent:
@@ -46,22 +48,20 @@ def describe(module: object, values: Values) -> Agent:
     for key in ("hidden_size", "core_num_layers", "agent_attributes"):
         if key in known:
             info[key] = values.plain(known[key], f"/model_info/{key}")
-    extra = _extra(module, values)
+    architecture, is_rebuilt = graph.architecture(module, modules.child(module, _COMPONENTS), values)
+    extra = ({} if architecture is None else {"architecture": architecture}) | _extra(module, values)
     beside = {
         key: values.plain(known[key], f"/{key}")
         for key in ("action_names", "original_feature_mapping")
         if known.get(key) is not None
     }
-    return Agent(info | extra, beside, tuple(f"/model_info/{key}" for key in extra))
+    return Agent(info | extra, beside, tuple(f"/model_info/{key}" for key in extra), (graph.AT,) * is_rebuilt)
 
 
 def _extra(module: object, values: Values) -> dict[str, JSON]:
     """What a policy cannot be rebuilt without and Metta's pairs leave out."""
     components = modules.child(module, _COMPONENTS)
     found: dict[str, JSON] = {}
-    architecture = graph.architecture(module, components, values)
-    if architecture is not None:
-        found["architecture"] = architecture
     limits = attribute(module, "action_max_params")
     if limits is not MISSING:
         found["action_max_params"] = values.plain(limits, "/model_info/action_max_params")

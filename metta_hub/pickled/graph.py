@@ -46,19 +46,20 @@ _WEIGHTED = "weight_net"
 _SIZE_OF_CORE = "hidden_size"
 
 
-def architecture(agent: object, components: object, values: Values) -> JSON:
-    """The agent's configuration; None when the module has no components.
+def architecture(agent: object, components: object, values: Values) -> tuple[JSON, bool]:
+    """The agent's configuration, and whether it had to be rebuilt; None when the module has no components.
 
     Raises:
         MetadataError: it is larger than metadata may be.
     """
     held = attributes(components).get("_modules")
     if size_of(held) > MAX_COMPONENTS:
-        return None
+        return None, False
     parts = entries(held)
     if not parts or not all(modules.is_module(part) for part in parts.values()):
-        return None
-    return _recovered(parts, values) or _rebuilt(agent, parts, values)
+        return None, False
+    recovered = _recovered(parts, values)
+    return (_rebuilt(agent, parts, values), True) if recovered is None else (recovered, False)
 
 
 # --- recovered: the configuration itself ---

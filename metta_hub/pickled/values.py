@@ -1,9 +1,10 @@
 """Plain Python values of what a pickle holds, for metadata: true types, and a note of what JSON has no word for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+from metta_hub import metadata
 from metta_hub.checkpoint import Weights
 from metta_hub.containers import copying
 from metta_hub.containers.object_file import ObjectFile
@@ -70,6 +71,13 @@ class Values:
             MetadataError: as `plain`.
         """
         return self._dict(pairs_of(omegaconf.opened(value)), ("",), 1)
+
+    def leave_out_impossible(self, found: Mapping[str, JSON]) -> dict[str, JSON]:
+        """Those of the required four that are no number, and noted as left out: a file is not refused for them."""
+        impossible = {key: found[key] for key in metadata.REQUIRED if key in found and not _is_number(key, found[key])}
+        for key, item in impossible.items():
+            self._leave_out((f"/{key}",), str(item)[:_SHOWN])
+        return impossible
 
     def _value(self, value: object, at: _Path, depth: int) -> JSON:
         self._count(at, nodes=1)
@@ -154,6 +162,16 @@ class Values:
             raise MetadataError(_pointer(at[:3])[:_SHOWN], f"more than {Limits().nodes:,} values")
         if self._letters < 0:
             raise MetadataError(_pointer(at[:3])[:_SHOWN], f"more than {_MAX_LETTERS:,} letters")
+
+
+def _is_number(key: str, item: JSON) -> bool:
+    if item is None or type(item) is int:  # the usual case
+        return True
+    try:
+        metadata.from_values({key: item})
+    except MetadataError:
+        return False
+    return True
 
 
 def _key(key: object) -> str:

@@ -284,7 +284,7 @@ PLACES = {
 _METTA = "metta.agent.policy_record.PolicyRecord"
 
 
-@_bomb()
+@_bomb(_METTA)
 def extension_code():
     """EXT1 in the metadata: what it names only the process that wrote it knew."""
     return opcodes.pt(opcodes.record({"epoch": 1, "x": b"\x82\x01"}))
@@ -373,7 +373,7 @@ def overlapping_storages():
     return opcodes.pt(opcodes.record(policy=opcodes.module(parameters=held)))
 
 
-@_bomb()
+@_bomb(_METTA)
 def bytearray_of_100_gb():
     """BYTEARRAY8 claims 100 GB."""
     return opcodes.pt(opcodes.record({"epoch": 1, "x": b"\x96" + struct.pack("<Q", 100_000_000_000)}))
@@ -386,7 +386,7 @@ def bytearray_call_of_100_gb():
     return opcodes.pt(opcodes.record({"epoch": 1, "x": call("builtins.bytearray", 10**11), "y": times}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def memo_index_of_4_billion():
     """LONG_BINPUT with the index 2^32 - 1: the C unpickler makes a memo of 64 GB."""
     return opcodes.pt(kept((1 << 32) - 1, opcodes.record()))
@@ -435,7 +435,7 @@ def _nest_in(place):
 
 
 NESTS = {
-    f"{kind} in a {place}": (_nest_in(place), nest)
+    f"{kind} in a {place}": (_nest_in(place), nest, [_METTA] if place in {"metadata", "parameter"} else [])
     for place in ("metadata", "parameter", "child", "wrapped dict")
     for kind, nest in _NESTS.items()
 }
@@ -666,7 +666,7 @@ def numbers_beyond_everything():
     return opcodes.pt(opcodes.record(odd | {"agent_step": float("nan"), "generation": 1 << 80}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def number_of_a_million_digits():
     """LONG4 with 400,000 bytes: turning it into text takes quadratic time."""
     return opcodes.pt(opcodes.record({"epoch": b"\x8b" + struct.pack("<i", 415_242) + b"\x7f" * 415_242}))
@@ -724,19 +724,19 @@ def values_told_of_that_are_no_unicode():
     )
 
 
-@_bomb()
+@_bomb(_METTA)
 def attribute_that_is_no_utf8():
     """A text that is not UTF-8."""
     return opcodes.pt(opcodes.record({"epoch": 1, "x": text(b"\xff\xfe")}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def class_named_by_sixty_megabytes():
     """A name of sixty million letters."""
     return opcodes.pt(opcodes.record({"epoch": 1, "x": text("a") + text("B" * 60_000_000) + b"\x93)\x81"}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def million_names():
     """A million different names that are asked for."""
     return opcodes.pt(
@@ -744,19 +744,19 @@ def million_names():
     )
 
 
-@_bomb()
+@_bomb(_METTA)
 def two_million_dicts():
     """As many empty dicts as a pickle may have opcodes: 64 bytes of memory for one of the file."""
     return opcodes.pt(opcodes.record({"epoch": 1, "x": b"(" + b"}" * 1_999_000 + b"l"}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def two_million_objects():
     """As many objects as a pickle may make, each the class of the next."""
     return opcodes.pt(opcodes.record({"epoch": 1, "x": named("a.B") + b")R" * 990_000}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def many_objects_with_everything():
     """Objects that have an item, a pair and a state each."""
     one = again(1) + b")\x81" + b"Na" + b"NNs" + b"Nb"
@@ -764,7 +764,7 @@ def many_objects_with_everything():
     return opcodes.pt(opcodes.record({"epoch": 1, "x": many}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def package_of_large_pickles():
     """A package of sixteen pickles, each of as many opcodes as one pickle may have."""
     pickles = {f"evil{place}/x.pkl": b"(" + b"}" * 1_990_000 + b"l" for place in range(14)}
@@ -782,7 +782,7 @@ def package_whose_source_would_run():
     )
 
 
-@_bomb()
+@_bomb(_METTA)
 def package_whose_members_climb():
     """A package with members outside of its folder."""
     return opcodes.package(
@@ -828,7 +828,7 @@ def wrapped_hooks():
     return opcodes.pt(mapping({"epoch": 1, "model_state_dict": mapping({"w": evil})}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def tensor_with_a_million_dimensions():
     """A parameter of a million dimensions."""
     tensor = opcodes.tensor(shape=(1,) * 100_000, stride=(1,) * 100_000)
@@ -921,20 +921,20 @@ def four_million_letters_beyond_ascii():
     return opcodes.pt(opcodes.record({"epoch": 1, "evals": listed}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def texts_that_take_four_times_as_much():
     """A million short texts with one character that makes Python take four bytes for each."""
     texts = b"(" + text("xxxxxx😀") * 1_000_000 + b"l"
     return opcodes.pt(opcodes.record({"epoch": 1, "x": texts}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def text_that_takes_four_times_as_much():
     """A text of 30 million letters with one such character."""
     return opcodes.pt(opcodes.record({"epoch": 1, "x": text("x" * 30_000_000 + "😀")}))
 
 
-@_bomb()
+@_bomb(_METTA)
 def compressed_pickle_of_64_mb():
     """A pickle that is compressed to a thousandth."""
     return opcodes.compressed(opcodes.record({"epoch": 1, "x": b"N0" * 33_000_000 + b"N"}))

@@ -101,6 +101,17 @@ def test_each_call_at_each_place_is_named_and_not_called(attack, name, place):
     attack(attacks.PLACES[place](make()), names)
 
 
+def test_a_survey_of_them_all_is_answered(confined, tmp_path):
+    """Each file is there, whatever is said of it."""
+    made = {f"{name}-{place}": attacks.PLACES[place](attacks.CALLS[name][0]()) for name, place in SOME}
+    made |= {name: make() for name, (make, _) in attacks.BOMBS.items()}
+    for name, content in made.items():
+        (tmp_path / f"{name.replace(' ', '_')}.pt").write_bytes(content)
+    found = _answer(confined.run("scan", tmp_path, "--json", cwd=tmp_path))
+    assert found["totals"]["complete"]
+    assert len(found["files"]) == len(made)
+
+
 @pytest.mark.parametrize("name", attacks.BOMBS)
 def test_what_is_made_to_be_too_much_is_answered_all_the_same(attack, name):
     make, names = attacks.BOMBS[name]
@@ -128,8 +139,8 @@ def test_a_pickle_of_gigabytes_is_not_taken_into_memory(attack, tmp_path):
 )
 def test_a_nest_of_many_levels_is_answered(attack, nest):
     """Up to 200,000 levels of everything that can hold something; at every place, in the long run."""
-    make, inside = attacks.NESTS[nest]
-    attack(make(inside))
+    make, inside, names = attacks.NESTS[nest]
+    attack(make(inside), names)
 
 
 def test_metadata_are_not_taken_from_a_damaged_storage(attack):

@@ -18,9 +18,10 @@ import yaml
 import metta_hub
 from containers import foreign
 from containers.builders import raw
+from flows import opcodes
 from metta_hub import errors
 from metta_hub.containers import torch_zip
-from support import DATA, SHARED, killed_at_change, start
+from support import DATA, SHARED, as_anybody, killed_at_change, start
 
 METTA = SHARED / "metta"
 RECORD = DATA / "records" / "model_0005.pt"
@@ -193,7 +194,9 @@ def test_the_component_graph_is_the_configuration(everything, source):
     rebuilt = {"agent_module_2025_03_20", "pickle_policy_record_2025_07_01", "torch_package_2025_06_23", "small_s50"}
     if place.name not in rebuilt:
         assert found == config
+        assert "rebuilt" not in document_of(done, source)["metta_hub"]
         return
+    assert document_of(done, source)["metta_hub"]["rebuilt"] == ["/model_info/architecture"]
     assert found["_target_"] == config["_target_"]
     assert list(found["components"]) == list(config["components"])
     for name, component in config["components"].items():
@@ -395,6 +398,37 @@ def test_an_agent_that_was_pickled_alone_has_its_facts_in_its_name(tmp_path):
         assert loaded(item.target) == {name: raw(tensor) for name, tensor in module.state_dict().items()}
 
 
+@pytest.mark.parametrize("value", [3.7, True, [1], {"a": 1}])
+def test_a_required_value_that_is_no_number_stands_apart(tmp_path, cli, value):
+    """A record or a wrapped dict is not refused for it; that it was not kept is said."""
+    path = tmp_path / "model_0001.pt"
+    path.write_bytes(opcodes.pt(opcodes.record({"epoch": value, "agent_step": 2, "generation": 0, "train_time": 1.5})))
+    torch.save({"model_state_dict": {"w": torch.ones(2)}, "epoch": value, "agent_step": 7}, tmp_path / "wrapped.pt")
+    assert cli("migrate", tmp_path).stdout.count("/epoch is not kept as it was") == 2
+    document = json.loads((tmp_path / "model_0001.new.json").read_text())
+    assert (document["epoch"], document["agent_step"], document["displaced"]) == (None, 2, {"epoch": value})
+    assert json.loads((tmp_path / "wrapped.new.json").read_text())["agent_step"] == 7
+
+
+def test_metadata_under_the_names_of_other_things_stand_apart(tmp_path):
+    path = tmp_path / "model_0001.pt"
+    path.write_bytes(opcodes.pt(opcodes.record({"epoch": 1, "model_info": "mine", "metta_hub": [1], "uri": "s3://x"})))
+    (done,) = metta_hub.migrate(path).migrated
+    document = json.loads(done.target.with_suffix(".json").read_text())
+    assert document["displaced"] == {"model_info": "mine", "metta_hub": [1], "uri": "s3://x"}
+    assert document["model_info"]["type"] == "MettaAgent"
+    assert document["metta_hub"]["format_version"] == 1
+
+
+@pytest.mark.parametrize("stem", ["latest", "best", "index"])
+def test_names_that_mean_something_else_are_migrated(tmp_path, stem):
+    shutil.copy(RECORD, tmp_path / f"{stem}.pt")
+    (done,) = metta_hub.migrate(tmp_path).migrated
+    assert done.target == tmp_path / f"{stem}.new.pt"
+    (again,) = metta_hub.migrate(tmp_path, replace=True).migrated
+    assert again.target == tmp_path / f"{stem}.pt"
+
+
 def test_tied_and_transient_tensors_are_as_state_dict_has_them(tmp_path):
     module = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 2, bias=False)})
     module["b"].weight = module["a"].weight
@@ -473,6 +507,30 @@ def test_a_place_that_cannot_be_written_to_fails_each_and_says_so(old, cli):
     assert [Path(item["source"]).name for item in failed["failed"]] == ["model_0005.pt", "model_0006.pt"]
     assert all("notes.txt" in item["error"] for item in failed["failed"])
     assert (old / "notes.txt").read_text() == "nothing"
+
+
+def test_what_may_not_be_read_fails_with_what_to_do(old):
+    (old / "model_0005.pt").chmod(0)
+    (old / "more").chmod(0)
+    done = as_anybody("migrate", old, "--json")
+    listed = as_anybody("list", old)
+    (old / "more").chmod(0o700)
+    assert done.returncode == 1
+    failed = json.loads(done.stdout)["failed"]
+    assert {item["source"]: item["error"] for item in failed} == {
+        str(path): f"{path}: Permission denied." for path in (old / "model_0005.pt", old / "more")
+    }
+    assert {item["hint"] for item in failed} == {"ask its owner, or copy it to where you may read it"}
+    assert "Warning: model_0005.pt is left out: Permission denied." in listed.stderr
+
+
+def test_addresses_of_other_places_are_no_files_here(old, cli):
+    for address, hint in [
+        ("s3://bucket/runs", "metta-hub scan s3://bucket/runs"),
+        ("hf://org/nav", "metta-hub pull hf://org/nav"),
+    ]:
+        assert hint in cli("migrate", address, code=2).stderr
+    assert cli("migrate", f"file://{old}", "--dry-run").returncode == 0
 
 
 def test_memory_stays_flat(tmp_path):

@@ -11,16 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import bundles
 import metta_hub
 import trees
 from catalogue import Markdown, Page
 from metta_hub import formats
 from metta_hub.api import judging, migrating
 from metta_hub.errors import MettaHubError
-from support import DATA, SHARED, finish, start
+from support import DATA, SHARED, as_anybody, finish, start
 
 PT = DATA / "run" / "model_000140.pt"
 
@@ -51,7 +53,7 @@ def test_every_kind_of_file_is_told_apart(tree):
     kinds = {path: (file.format, file.epoch, file.publish) for path, file in by_path(found, tree).items()}
     assert kinds == {
         "again.safetensors": ("safetensors", None, True),
-        "broken/best.pt": ("state dict", None, False),
+        "broken/best.pt": ("state dict", None, True),
         "broken/cut.pt": ("damaged", None, False),
         "broken/cut.safetensors": ("damaged", None, False),
         "broken/empty.pt": ("damaged", None, False),
@@ -127,9 +129,50 @@ def test_it_says_of_made_files_what_reading_them_says(tree):
 
 @pytest.mark.parametrize("folder", [DATA, *([SHARED] if SHARED.is_dir() else [])])
 def test_it_finds_the_old_files_that_migrate_finds(folder):
-    way = migrating.Way(folder, output=Path("anywhere"), replace=False, backup=True, dry_run=True)
+    way = migrating.Way(folder, output=None, replace=False, backup=True, dry_run=True)
     plans = {str(plan.source) for plan in migrating.judge(folder, way) if isinstance(plan, migrating.Plan)}
-    assert plans == {file.path for file in metta_hub.scan(folder) if file.format in {"record", "wrapped state dict"}}
+    assert plans == {file.path for file in metta_hub.scan(folder) if file.migrate}
+
+
+@pytest.mark.parametrize("options", [{}, {"replace": True}])
+def test_what_is_migrated_is_not_said_to_need_it(tmp_path, cli, options):
+    """Neither the old file beside its pair, nor the backup; a file that migrate does not look at never was."""
+    for name in ("old.pt", "model.ckpt"):
+        torch.save({"model_state_dict": {"w": torch.ones(2)}}, tmp_path / name)
+    assert number_to_migrate(tmp_path) == 1
+    assert "Next: metta-hub migrate" in cli("scan", tmp_path).stderr
+    assert len(metta_hub.migrate(tmp_path, **options).migrated) == 1
+    assert number_to_migrate(tmp_path) == 0
+    assert "Next: metta-hub migrate" not in cli("scan", tmp_path).stderr
+
+
+def number_to_migrate(folder):
+    list(survey := metta_hub.scan(folder))
+    return survey.totals.migrate
+
+
+def _with_code(bundle):
+    (bundle / "lib").mkdir()
+    (bundle / "lib" / "torch.py").write_text("")
+
+
+def _with_a_link(bundle):
+    (bundle / "more").mkdir()
+    (bundle / "more" / "out").symlink_to(bundle.parent)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"), [(_with_code, "it holds code, 'lib/torch.py'"), (_with_a_link, "'more/out' is a link")]
+)
+def test_a_bundle_is_judged_with_all_that_lies_below_it(tmp_path, spoil, reason):
+    """As push judges it, in a store as on a disk."""
+    spoil(bundles.folder(tmp_path / "nav:v1"))
+    with pytest.raises(MettaHubError, match=reason):
+        formats.read(tmp_path / "nav:v1")
+    for place in (tmp_path, f"local://{tmp_path}") if spoil is _with_code else (tmp_path,):
+        (found,) = [file for file in metta_hub.scan(place) if file.format == "bundle"]
+        assert not found.publish
+        assert reason in found.reason
 
 
 def test_a_repo_folder_is_one_checkpoint(api, repo_id, tmp_path):
@@ -282,7 +325,7 @@ def test_json_is_one_value_with_the_fields_of_the_library(cli, tree):
     value = json.loads(cli("scan", tree, "--json").stdout)
     found = metta_hub.scan(tree)
     assert [file["path"] for file in value["files"]] == [file.path for file in found]
-    fields = {"path", "format", "era", "files", "bytes", "epoch", "publish", "describe", "run", "reason"}
+    fields = {"path", "format", "era", "files", "bytes", "epoch", "publish", "describe", "run", "migrate", "reason"}
     assert all(set(file) == fields for file in value["files"])
     assert value["totals"]["complete"]
     assert value["totals"]["bytes"] == found.totals.bytes
@@ -335,11 +378,7 @@ def test_what_may_not_be_read_is_said_and_the_rest_is_surveyed(run, tmp_path):
     shutil.copytree(run, tmp_path / "run" / "locked")
     (run / "model_000140.pt").chmod(0)
     (tmp_path / "run" / "locked").chmod(0)
-    drop = "-dac_override,-dac_read_search"
-    inside = ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}"] if os.geteuid() == 0 else []
-    done = subprocess.run(
-        [*inside, sys.executable, "-m", "metta_hub", "scan", run, "--json"], capture_output=True, text=True, check=True
-    )
+    done = as_anybody("scan", run, "--json")
     (tmp_path / "run" / "locked").chmod(0o700)
     value = json.loads(done.stdout)
     assert len(value["files"]) == 2

@@ -213,7 +213,7 @@ def interrupted(number, when, *arguments, env, cwd):
     return process.returncode, out, err
 
 
-STOPPED = "Error: Stopped by {}; run the same command again, nothing is sent twice."
+STOPPED = "Error: Stopped by {}; run the same command again, nothing is done twice."
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -55,6 +55,9 @@ for number, source in enumerate(sources):
     assert metta_hub.verify(target).ok
     pulled = metta_hub.pull(target, folder / f"{{number}}" / "pulled")
     assert metta_hub.verify(pulled.pt, target).ok
+    assert [one.publish for one in metta_hub.scan(source)] == [True]
+    assert not metta_hub.diff(source, target, weights=True).tensors.changed
+    metta_hub.export(target, folder / f"{{number}}" / "run:v1", class_path="a.Policy")
     assert len(metta_hub.list_checkpoints(target)) == len(metta_hub.list_checkpoints(pulled.pt.parent)) == 1
 missing = [name for name in {ABSENT!r} if sys.modules.get(name)]
 assert not missing, missing
@@ -113,7 +116,7 @@ def test_old_checkpoints_come_out_the_same_where_their_libraries_are_refused(sou
     usual = work(sys.executable, WORK, folder, repo_id, sources)
     without = work(sys.executable, REFUSE + WORK, folder, f"{repo_id}-without", sources)
     assert without == usual
-    assert len(usual["files"]) == 4 * len(sources)
+    assert len(usual["files"]) == 6 * len(sources)  # of a pair, a pulled pair and a bundle
 
 
 def requirements():

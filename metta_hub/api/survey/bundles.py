@@ -39,7 +39,7 @@ class Bundle:
 def in_folder(place: Place, folder: Folder) -> Bundle | None:
     """The bundle that a folder is; None when it is none, but perhaps a run whose last checkpoint a spec names."""
     spec = folder.file(SPEC)
-    if spec is None or _holds_a_run(folder):
+    if spec is None or bundle.are_a_run(file.name for file in folder.files_in("")):
         return None
     if spec.size > MAX_SPEC:
         return Bundle(bundle.FORMAT, "", "", _TOO_LONG)
@@ -48,7 +48,7 @@ def in_folder(place: Place, folder: Folder) -> Bundle | None:
             content = read(spec.size, 0)
         said, _ = bundle_spec.parse(content, spec.path)
         data = str(bundle_spec.data_path(said, spec.path))
-        bundle_spec.check_names([file.name for file in folder.files_in("")], folder.path)
+        bundle.check_entries(folder.entries(), folder.path)
     except MettaHubError as error:
         return Bundle(bundle.FORMAT, "", "", _reason(error))
     except OSError as error:
@@ -72,11 +72,6 @@ def in_zip(file: File, read: Read) -> Bundle:
     except MettaHubError as error:
         return Bundle(format_, "", "", _reason(error))
     return Bundle(format_, "", _kind(said), "" if is_there else "its data_path names a file that is not in it")
-
-
-def _holds_a_run(folder: Folder) -> bool:
-    """As `formats.bundle` has it: several checkpoints are a run."""
-    return sum(file.name.endswith(".pt") and file.name != bundle.TRAINER_STATE for file in folder.files_in("")) > 1
 
 
 def _kind(said: Mapping[str, JSON]) -> str:

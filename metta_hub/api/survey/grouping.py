@@ -3,9 +3,11 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from metta_hub import names
+from metta_hub.api import migrating
 from metta_hub.api.survey import bundles
 from metta_hub.api.survey.bundles import Bundle
 from metta_hub.api.survey.places import Batch, File, Folder, Place
@@ -39,6 +41,7 @@ class Candidate:
         bytes: of all of them.
         fresh: those of them that were not counted under another name of the same file.
         missing: what should be there and is not, in words.
+        is_new: whether migrate would leave it as it is, whatever it holds: for its name, or because it has a pair.
     """
 
     kind: Kind
@@ -50,6 +53,7 @@ class Candidate:
     document: File | None = None
     bundle: Bundle | None = None
     missing: str = ""
+    is_new: bool = True
 
 
 class Grouping:
@@ -100,11 +104,12 @@ class Grouping:
         elif _stands_for(name, folder, taken):
             return
         elif document := _document_of(name, folder, taken):
-            yield self._made("pair", file.path, file, [file, document], document=document)
+            is_new = _is_new(name, folder)
+            yield self._made("pair", file.path, file, [file, document], document=document, is_new=is_new)
         elif _OTHERS.search(name):
             self._count(file)
         else:
-            yield self._made("file", file.path, file, [file])
+            yield self._made("file", file.path, file, [file], is_new=_is_new(name, folder))
 
     def _sharded(self, index: File, folder: Folder, taken: frozenset[str]) -> Candidate:
         shards, claimed = [], 0
@@ -138,13 +143,23 @@ class Grouping:
         document: File | None = None,
         bundle: Bundle | None = None,
         missing: str = "",
+        is_new: bool = True,
     ) -> Candidate:
         number = size = fresh = 0
         for file in files:
             number += 1
             size += file.size
             fresh += self._count(file)
-        return Candidate(kind, path, main, number, size, fresh, document, bundle, missing)
+        return Candidate(kind, path, main, number, size, fresh, document, bundle, missing, is_new)
+
+
+def _is_new(name: str, folder: Folder) -> bool:
+    """Whether migrate would not look at a file, or finds its pair beside it, or what it is the backup of."""
+    if not migrating.looks_old(name):
+        return True
+    kept_of = name.removesuffix(migrating.BACKUP)
+    beside = migrating.beside(Path(name)).name if kept_of == name else kept_of
+    return folder.file(beside) is not None
 
 
 def _stands_for(name: str, folder: Folder, taken: frozenset[str]) -> bool:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from metta_hub import formats, metadata, names, policies
 from metta_hub import index as index_file
+from metta_hub.api import migrating
 from metta_hub.api.survey import bundles
 from metta_hub.api.survey.bundles import Bundle
 from metta_hub.api.survey.grouping import Candidate
@@ -36,6 +38,7 @@ class ScannedFile:
         publish: whether push takes it, as far as was looked.
         describe: whether inspect shows its tensors and metadata.
         run: whether from_pretrained can build it.
+        migrate: whether migrate would make a pair of it.
         reason: why one of the three is not so; None when all are.
     """
 
@@ -48,6 +51,7 @@ class ScannedFile:
     publish: bool
     describe: bool
     run: bool
+    migrate: bool
     reason: str | None
 
 
@@ -68,7 +72,7 @@ class Judge:
         looked = self._look(candidate)
         if not looked.format:
             return None
-        trouble = looked.trouble or candidate.missing or _unusable_name(candidate)
+        trouble = looked.trouble or candidate.missing
         if not trouble and looked.format not in self._formats:
             trouble = f"metta-hub does not read {looked.format}s yet"
         hindrance = trouble or _unprintable_name(candidate)
@@ -83,6 +87,7 @@ class Judge:
             publish=not hindrance,
             describe=not trouble,
             run=run,
+            migrate=looked.format in migrating.FORMATS and not candidate.is_new,
             reason=hindrance or (None if run else _why_not_run(looked)),
         )
 
@@ -166,16 +171,6 @@ def _why_not_run(looked: Looked) -> str:
     return "it does not say which architecture it has"
 
 
-def _unusable_name(candidate: Candidate) -> str:
-    if candidate.kind == "repo":
-        return ""
-    try:
-        names.checkpoint_name(_stem(candidate))
-    except MettaHubError as error:
-        return f"its name cannot be a checkpoint's: {_without_values(error)}"
-    return ""
-
-
 def _unprintable_name(candidate: Candidate) -> str:
     """Why a checkpoint of that name is shown, and not published: its metadata would have to say where it is from."""
     is_text = candidate.path.isascii() or not re.search("[\udc80-\udcff]", _stem(candidate))
@@ -193,10 +188,7 @@ def _stem(candidate: Candidate) -> str:
     name = candidate.path.rstrip("/").rpartition("/")[2]
     if candidate.kind == "bundle":
         return name
-    for ending in (".safetensors.index.json", ".pt.old"):
-        if name.endswith(ending):
-            return name.removesuffix(ending)
-    return name.rpartition(".")[0] or name
+    return name.removesuffix(sharded.ENDING) if name.endswith(sharded.ENDING) else names.stem(Path(name))
 
 
 def _without_values(error: MettaHubError) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from metta_hub.api.survey.places import Batch, File, Folder, Notes
 from metta_hub.containers.zips import Read
+from metta_hub.formats import bundle
 
 #: Names of one folder that are held at a time; folders of no more are in order.
 AT_ONCE = 8192
@@ -46,6 +47,10 @@ class LocalFolder:
                     found = _regular(entry.path, entry.name, entry.stat(follow_symlinks=False))
                     if found is not None:
                         yield found
+
+    def entries(self) -> Iterator[tuple[str, bool]]:
+        """All that lies in it, at any depth."""
+        return bundle.entries_in(Path(self.path))
 
 
 class LocalPlace:

@@ -42,6 +42,9 @@ class Folder(Protocol):
     def files_in(self, name: str) -> Iterator[File]:
         """The regular files directly in a folder of it, or in itself (""); none when that is not there."""
 
+    def entries(self) -> Iterator[tuple[str, bool]]:
+        """All that lies in it, at any depth: each path from here on, and whether it is a link that leads out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

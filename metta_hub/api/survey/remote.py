@@ -36,6 +36,16 @@ class RemoteFolder:
         if not name or path in self._place.folders(self.path):
             yield from self._place.files(path).values()
 
+    def entries(self) -> Iterator[tuple[str, bool]]:
+        """All that lies in it, at any depth; a store has no links."""
+        waiting = [self.path]
+        while waiting:
+            path = waiting.pop()
+            folders = self._place.folders(path)
+            waiting += folders
+            for found in (*folders, *(file.path for file in self._place.files(path).values())):
+                yield found.removeprefix(f"{self.path.rstrip('/')}/"), False
+
     def _own(self, name: str) -> File | None:
         return self._place.files(self.path).get(name)
 

@@ -84,6 +84,7 @@ class Totals:
         publish: how many of them push takes, as far as was looked.
         describe: how many of them inspect describes.
         run: how many of them from_pretrained builds.
+        migrate: how many of them migrate makes pairs of.
         first: the first by name that push takes, a pair if there is one; None when there is none.
         formats: by format and era.
         reasons: why not.
@@ -103,6 +104,7 @@ class Totals:
     publish: int
     describe: int
     run: int
+    migrate: int
     first: str | None
     formats: tuple[OfFormat, ...]
     reasons: tuple[Reason, ...]
@@ -145,6 +147,7 @@ class Tally:
         self._unreadable_folders = self._unreadable_files = 0
         self._unreadable: list[tuple[str, str]] = []
         self._first: tuple[bool, str] | None = None
+        self._migrate = 0
         self.read = Meter()
 
     # --- what is met ---
@@ -203,6 +206,7 @@ class Tally:
         kind.publish += file.publish
         kind.describe += file.describe
         kind.run += file.run
+        self._migrate += file.migrate
         if file.publish and file.path.isprintable():
             mine = (file.format != pair.FORMAT, file.path)
             self._first = min(self._first or mine, mine)
@@ -235,6 +239,7 @@ class Tally:
             publish=sum(kind.publish for kind in kinds),
             describe=sum(kind.describe for kind in kinds),
             run=sum(kind.run for kind in kinds),
+            migrate=self._migrate,
             first=None if self._first is None else self._first[1],
             formats=tuple(sorted(kinds, key=lambda kind: (not kind.publish, kind.format, kind.era or ""))),
             reasons=tuple(sorted(reasons, key=lambda one: (one.publish, -one.checkpoints, one.reason))),

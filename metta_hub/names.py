@@ -205,6 +205,7 @@ def bundle_name(run: str, epoch: int) -> str:
 
 CARD = "README.md"
 CONFIG = "config.json"
+PROBE = "probe.safetensors"
 ROOT_WEIGHTS = "model.safetensors"
 FOLDER = "checkpoints"
 INDEX = f"{FOLDER}/index.json"

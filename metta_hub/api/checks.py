@@ -23,7 +23,7 @@ from metta_hub.errors import (
 from metta_hub.formats import bundle, files
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Entry, FileRecord
-from metta_hub.names import CARD, CONFIG, INDEX
+from metta_hub.names import CARD, CONFIG, INDEX, PROBE
 
 ATTRIBUTES = ".gitattributes"
 #: What says nothing of the files that are checked, but of the way to them.
@@ -84,11 +84,18 @@ def check_front(folder: Path, *, whole: bool) -> Iterator[Check]:
         return
     config = repo_format.parse_config(files.read_document(path))
     yield Check(CONFIG, config.intact, config.reason or "intact")
-    for beside in (CARD, INDEX):
+    for beside in (CARD, INDEX, PROBE):
         if beside in config.files:
             yield check_file(folder, beside, config.files[beside])
     if whole and ATTRIBUTES in config.files:
         yield attempt(ATTRIBUTES, lambda: _check_attributes(folder, config.files[ATTRIBUTES]))
+
+
+def fronts(folder: Path) -> set[str]:
+    """The files that belong to the repo and to no single checkpoint."""
+    path = folder / CONFIG
+    listed = repo_format.parse_config(files.read_document(path)).files if path.is_file() else {}
+    return {CONFIG, CARD, INDEX, ATTRIBUTES} | (listed.keys() & {PROBE})
 
 
 def _check_attributes(folder: Path, record: FileRecord) -> Check:

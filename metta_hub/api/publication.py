@@ -20,7 +20,7 @@ from metta_hub.formats import repo as repo_format
 from metta_hub.hub import Changes, Upload
 from metta_hub.index import Entry, FileRecord, Index
 from metta_hub.metadata import JSON
-from metta_hub.names import CARD, CONFIG, INDEX
+from metta_hub.names import CARD, CONFIG, INDEX, PROBE
 
 _ATTRIBUTES = ".gitattributes"
 
@@ -34,12 +34,15 @@ class Request:
         replace: put it in place of another run's checkpoint of that name.
         template: name or file of the card's template.
         license_id: the Hub's id of a licence; None keeps the one that the card names.
+        probe: a file of observations and what the root puts out for them; None keeps the one that is there, as long
+            as the root stays what it is.
     """
 
     promote: bool = True
     replace: bool = False
     template: str = "default"
     license_id: str | None = None
+    probe: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -86,21 +89,24 @@ def plan(item: Publishable, materials: Materials, repo: RepoCommit, request: Req
     entry = next(one for one in index.entries if one.name == name)
 
     documents = {names.metadata_file(name): document, INDEX: index_file.dumps(index)}
-    visible = _front(_root(item, document, repo, index), repo, index, documents[INDEX], request)
+    probe = _probe(repo, before, index, request)
+    visible = _front(_root(item, document, repo, index), repo, index, documents[INDEX], request, probe)
     documents |= visible.documents
     index_file.parse(documents[INDEX])  # what is published can be read: limits hold for both
     listed = {path: record for each in index.entries for path, record in each.files.items()}
-    wanted = listed | {path: _record(content) for path, content in documents.items()}
+    wanted = listed | probe.wanted | {path: _record(content) for path, content in documents.items()}
     _refuse_other_tool(wanted, repo, request)
-    stale = {path for each in before.entries for path in each.files} - listed.keys()
+    stale = {path for each in before.entries for path in each.files} - listed.keys() | probe.stale
     at_hand = {materials.records[path].sha256: content for path, content in materials.contents.items()}
     at_hand |= {_record(content).sha256: content for content in documents.values()}
+    if request.probe is not None:
+        at_hand[probe.wanted[PROBE].sha256] = request.probe
     replaced = earlier is not None and _weights(earlier) != _weights(entry)
     warnings = [f"{name} was there with other weights; they are replaced."] * replaced
     return Publication(
         changes=_changes(wanted, at_hand, repo, stale),
         index=index,
-        files={path: wanted[path] for path in sorted({*entry.files, *documents})},
+        files={path: wanted[path] for path in sorted({*entry.files, *probe.wanted, *documents})},
         replaced=replaced,
         card=visible.documents[CARD].decode(errors="replace"),
         license_id=visible.license_id,
@@ -166,6 +172,37 @@ def _weights(entry: Entry) -> FileRecord:
     return entry.files[repo_format.weights_path(entry)]
 
 
+# --- the probe ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """The root's probe: the file that there should be, if any, and one that is of no use any more."""
+
+    wanted: dict[str, FileRecord]
+    stale: frozenset[str]
+
+
+def _probe(repo: RepoCommit, before: Index, index: Index, request: Request) -> _Probe:
+    """A new probe; else the published one, as long as the root's weights are those that it was made with."""
+    if request.probe is not None:
+        written = copying.digest(request.probe)
+        return _Probe({PROBE: FileRecord(written.size, written.sha256)}, frozenset())
+    listed = _listed_probe(repo)
+    if listed is None:
+        return _Probe({}, frozenset())
+    earlier, later = (one and history.select(one, None).entry for one in (before if before.root else None, index))
+    stays = earlier and later and earlier.name == later.name and _weights(earlier) == _weights(later)
+    return _Probe({PROBE: listed}, frozenset()) if stays else _Probe({}, frozenset({PROBE}))
+
+
+def _listed_probe(repo: RepoCommit) -> FileRecord | None:
+    """The probe that an earlier publication put there; None when there is none, or it is somebody else's file."""
+    if PROBE not in repo.tree or CONFIG not in repo.tree:
+        return None
+    return repo_format.parse_config(repo.document(CONFIG)).files.get(PROBE)
+
+
 # --- the front: card and config.json ------------------------------------------------------------------------------
 
 
@@ -184,7 +221,9 @@ class _Front:
     warnings: tuple[str, ...]
 
 
-def _front(root: Checkpoint, repo: RepoCommit, index: Index, index_bytes: bytes, request: Request) -> _Front:
+def _front(
+    root: Checkpoint, repo: RepoCommit, index: Index, index_bytes: bytes, request: Request, probe: _Probe
+) -> _Front:
     entry = history.select(index, None).entry
     text = front.card_of(root, repo, index, template=request.template, license_id=request.license_id)
     beside = {CARD: text.content, INDEX: index_bytes}
@@ -193,7 +232,7 @@ def _front(root: Checkpoint, repo: RepoCommit, index: Index, index_bytes: bytes,
     block = {key: value for key, value in root.metadata.block.items() if key != "weights"}
     if text.kept:
         block[repo_format.KEPT] = [CARD]
-    listed = {**entry.files, **{path: _record(content) for path, content in beside.items()}}
+    listed = {**entry.files, **probe.wanted, **{path: _record(content) for path, content in beside.items()}}
     config = repo_format.config_document(root.metadata, name=entry.name, block=block, listed=listed)
     warning = f"{CARD} was edited on the Hub and is kept as it is; --license and --template do nothing to it."
     return _Front({CARD: text.content, CONFIG: config}, text.license_id, (warning,) if text.kept else ())

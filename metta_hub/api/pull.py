@@ -122,23 +122,23 @@ def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True, report: Repo
     folder = repo.folder(wanted)
     for path in wanted:
         with working(report, "check"):
-            require_intact(repo, entry, folder / path, path)
+            require_listed(repo, entry.files[path], folder / path, path)
     try:
         return repo_format.read(folder, entry.name, original=original)
     except FormatError as error:
         raise repo.relabelled(error, _in_repo(Path(error.path), folder)) from error
 
 
-def require_intact(repo: RepoCommit, entry: Entry, file: Path, path: str) -> None:
-    """Make sure that a downloaded file is the one that the index names; a damaged one is downloaded again, in place.
+def require_listed(repo: RepoCommit, record: FileRecord, file: Path, path: str) -> None:
+    """Make sure that a downloaded file is the one that the repo lists; a damaged one is downloaded again, in place.
 
     Raises:
         ChecksumError: it still is not.
     """
-    difference = _difference(copying.digest(file), entry.files[path])
+    difference = _difference(copying.digest(file), record)
     if difference:  # what lies in the cache may be damaged
         with contextlib.suppress(HubUnreachableError):
-            difference = _difference(copying.digest(repo.fetch(path, anew=True)), entry.files[path])
+            difference = _difference(copying.digest(repo.fetch(path, anew=True)), record)
     if difference:
         raise repo.relabelled(ChecksumError(path, path, difference), path)
 

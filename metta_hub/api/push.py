@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metta_hub import card, formats, scrub
-from metta_hub.api import judging, materials, preflight, publication, sources, targets
+from metta_hub.api import judging, materials, preflight, probes, publication, sources, targets
 from metta_hub.api.judging import Publishable
 from metta_hub.api.materials import Materials
 from metta_hub.api.preflight import Place, Wish
@@ -15,10 +15,10 @@ from metta_hub.api.publication import Publication, Request
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, count, megabytes, silent, working
 from metta_hub.checkpoint import Origin
-from metta_hub.errors import ConflictError, HubError, MettaHubError, ParentMovedError
+from metta_hub.errors import ConflictError, HubError, MettaHubError, ParentMovedError, UsageError
 from metta_hub.formats import scratch
 from metta_hub.hub import Committed, Hub
-from metta_hub.names import CARD
+from metta_hub.names import CARD, PROBE
 from metta_hub.scrub import Redaction
 
 #: How often a publication is planned and tried, because somebody else published meanwhile.
@@ -89,6 +89,7 @@ def push(
     dry_run: bool = False,
     pt: bool = True,
     promote: bool = True,
+    probe: bool | Path = False,
     replace: bool = False,
     template: str = "default",
     license: str | None = None,  # noqa: A002  (the Hub's and the command line's word)
@@ -113,6 +114,8 @@ def push(
         dry_run: do everything but publish.
         pt: publish the original `.pt` (and what gives it back later); without it the mirror is all.
         promote: make the checkpoint the root.
+        probe: run the policy, and publish what it puts out for eight observations, so that others can compare; or a
+            file with such outputs, recorded by whatever code the policy was trained with.
         replace: put it in place of another run's checkpoint of that name.
         template: name or file of a card template.
         license: the Hub's id of a licence.
@@ -124,6 +127,8 @@ def push(
         MettaHubError: nothing was published; every reason has a class of its own in `metta_hub.errors`.
     """
     reference = targets.reference(repo, revision=revision)
+    if probe and not promote:
+        raise UsageError("A probe belongs to the root.", hint="leave out --no-promote or --probe")
     options = {"--commit-message": commit_message, "--commit-description": commit_description, "--license": license}
     for option, text in (options | {"--tag": tag, "--revision": revision}).items():
         scrub.check_text(text or "", option)
@@ -135,11 +140,12 @@ def push(
     item = _look(source, settings, metadata_file, report, pt=pt)
     place = preflight.check(hub, wish)
     with scratch.folder() as folder:
+        probed = _probe(item, probe, folder, report)
         job = _Job(
             hub=hub,
             wish=wish,
             item=item,
-            request=Request(promote=promote, replace=replace, template=template, license_id=license),
+            request=Request(promote=promote, replace=replace, template=template, license_id=license, probe=probed),
             message=scrub.scrub_text(commit_message or f"Publish {item.checkpoint.name}")[0],
             description=scrub.scrub_text(commit_description)[0],
             files=_Files(item, folder, keep_pt=pt, report=report),
@@ -177,6 +183,15 @@ def _look(path: Path, settings: Sequence[str], metadata_file: Path | None, repor
     for redaction in item.redactions:
         report("clean", _redaction_in_words(item, redaction))
     return item
+
+
+def _probe(item: Publishable, wanted: bool | Path, folder: Path, report: Report) -> Path | None:
+    """The probe to publish, if one is wanted."""
+    if wanted is False:
+        return None
+    recorded = None if wanted is True else targets.source(wanted)
+    with sources.unchanged(item.checkpoint.origin, _CHANGED):
+        return probes.make(item.checkpoint, recorded, folder / PROBE, report)
 
 
 def _redaction_in_words(item: Publishable, redaction: Redaction) -> str:

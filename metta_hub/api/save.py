@@ -43,7 +43,7 @@ def save(policy: object, known: Metadata, target: Path) -> PairFiles:
         values = files.temporary_name(target, files.new_token())  # of a writer that dies, the next one removes it
         try:
             with files.owned(values) as file:
-                weights = tensors.written(module, file, values)
+                weights = tensors.written(tensors.state_of(module), file, values)
                 origin = Origin(values, _FORMAT, "", {})
                 checkpoint = Checkpoint(name, weights, known, origin)
                 return pair.write_one(checkpoint, target, block=metadata.block_for(known), force=True)

@@ -16,7 +16,7 @@ from metta_hub.errors import MettaHubError
 from metta_hub.formats import repo as repo_format
 from metta_hub.formats import scratch
 from metta_hub.index import Entry
-from metta_hub.names import CARD, CONFIG, INDEX, Reference
+from metta_hub.names import CARD, CONFIG, INDEX, PROBE, Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _verify_repo(repo: RepoFiles, selector: str | None) -> Verified:
 def _wanted(repo: RepoCommit, entries: Sequence[Entry], *, everything: bool) -> list[str]:
     if everything:
         return sorted(repo.tree)
-    return sorted({CONFIG, CARD, INDEX, *(path for entry in entries for path in entry.files)})
+    return sorted({CONFIG, CARD, INDEX, PROBE, *(path for entry in entries for path in entry.files)})
 
 
 def _verify_folder(repo: RepoFiles, entries: Sequence[Entry], selector: str | None) -> Iterator[Check]:
@@ -134,7 +134,7 @@ def _verify_folder(repo: RepoFiles, entries: Sequence[Entry], selector: str | No
             if entry.name == repo.index.root:
                 yield checks.check_root(folder, entry)
     if selector is None:
-        others = sorted(repo.sizes.keys() - known - {CONFIG, CARD, INDEX, checks.ATTRIBUTES})
+        others = sorted(repo.sizes.keys() - known - checks.fronts(folder))
         if others:
             yield Check(
                 "other files",

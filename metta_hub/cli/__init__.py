@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from metta_hub.cli import export, failures, get, look, old, publish, serve, survey
+from metta_hub.cli import export, failures, get, look, old, publish, serve, survey, trying
 from metta_hub.cli.help import Group
 from metta_hub.cli.output import write
 
@@ -36,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (publish, get, export, look, old, survey, serve):
+for module in (publish, get, trying, export, look, old, survey, serve):
     module.add_to(app)
 
 

@@ -7,6 +7,10 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the most important value.")]
+AssumePreset = Annotated[
+    bool,
+    typer.Option("--assume-preset", help="Take a shipped agent's options where nothing shows the policy's own."),
+]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag, pull request or commit.")]
 Token = Annotated[
     str | None,

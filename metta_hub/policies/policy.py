@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metta_hub.errors import UsageError
+from metta_hub.errors import BadTypeError, UsageError
 from metta_hub.policies.spaces import Actions, Box
 
 #: Hidden and cell state of a core of L layers and width H for B sequences: each [L, B, H].
@@ -132,6 +132,11 @@ class Policy(nn.Module, ABC):
             chosen = torch.tensor(self.actions.pairs, device=chosen.device)[chosen]
         return (chosen[0] if single else chosen), following
 
+    @torch.no_grad()
+    def probabilities(self, observation: Any, state: State | None = None) -> Tensor:  # noqa: ANN401
+        """How likely each action is, [B, A], float32, in the order of `actions`; arguments as in `evaluate`."""
+        return self.evaluate(observation, state).logits.float().softmax(-1)
+
     def name_of(self, action: Any) -> str:  # noqa: ANN401  (tensor, array, list or number)
         """The action in words: `move_1` for parameter 1 of `move`, or the name alone where there are no parameters.
 
@@ -154,10 +159,14 @@ class Policy(nn.Module, ABC):
         zeros = torch.zeros(self.num_layers, batch, self.hidden_size, device=self.device, dtype=self.dtype)
         return zeros, zeros.clone()
 
-    def example_observation(self) -> Tensor:
-        """One observation, always the same, such as an environment could give: for a first try, and for timing."""
+    def example_observation(self, number: int = 0) -> Tensor:
+        """One of the observations, always the same, such as an environment could give: for a first try, and for timing.
+
+        Args:
+            number: which of them.
+        """
         shape = self.observation_space.shape
-        chance = torch.Generator().manual_seed(0)
+        chance = torch.Generator().manual_seed(number)
         if len(shape) != 2 or shape[1] != _TOKEN_WIDTH:  # noqa: PLR2004  (tokens have two axes)
             return torch.randint(0, 2, shape, generator=chance, dtype=self.observation_space.dtype)
         tokens = torch.full(shape, _PADDING, dtype=self.observation_space.dtype)
@@ -202,3 +211,15 @@ class Policy(nn.Module, ABC):
                 hint=f"each is {list(wanted)}; state=None starts anew",
             )
         return hidden, cell
+
+
+def ours(policy: object) -> Policy:
+    """A module that was built, if it is a policy that can be asked; a registered builder may give any module.
+
+    Raises:
+        BadTypeError: it is another module.
+    """
+    if isinstance(policy, Policy):
+        return policy
+    sentence = f"A '{type(policy).__name__}' has no evaluate(observation, state), so nobody knows how to ask it."
+    raise BadTypeError("policy", sentence, hint="derive it from metta_hub.policies.policy.Policy")

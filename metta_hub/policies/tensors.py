@@ -1,7 +1,7 @@
 """The tensors of a module as a table over plain bytes in a file: what the writers of checkpoints take."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,21 +38,35 @@ def unwrapped(policy: object) -> nn.Module:
     raise BadTypeError("policy", sentence, hint=hint)
 
 
-def written(module: nn.Module, file: BinaryIO, path: Path) -> Weights:
-    """Write the bytes of a module's tensors, and tell where each lies; tied tensors lie there once.
+def state_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What `state_dict()` gives, if nothing but tensors.
+
+    Raises:
+        BadValueError: there is something else in it.
+    """
+    state: dict[str, Any] = module.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            sentence = f"'{name}' in its state dict is a {type(value).__name__}, and a checkpoint holds tensors alone."
+            raise BadValueError(name, sentence, hint="make it a buffer, or leave it out of state_dict()")
+        yield name, value
+
+
+def written(named: Iterable[tuple[str, Tensor]], file: BinaryIO, path: Path) -> Weights:
+    """Write the bytes of tensors, and tell where each lies; tied tensors lie there once.
 
     Args:
-        module: on any device.
+        named: the tensors, on any device.
         file: open for writing, empty.
         path: the same file's name, as the table has it.
 
     Raises:
-        BadValueError: it has no tensors, or ones that are on the meta device or that no checkpoint can hold.
+        BadValueError: there are none, or ones that are on the meta device or that no checkpoint can hold.
     """
     tensors: list[TensorInfo] = []
     storages: dict[str, Storage] = {}
     places: dict[object, str] = {}
-    for name, tensor in _state_of(module):
+    for name, tensor in ((name, tensor.detach()) for name, tensor in named):
         dtype = _dtype_of(name, tensor)
         key = places.setdefault(_identity(tensor), str(len(places)))
         shape = tuple(tensor.shape)
@@ -67,15 +81,6 @@ def written(module: nn.Module, file: BinaryIO, path: Path) -> Weights:
     if not tensors:
         raise BadValueError("policy", "The module has no tensors to save.", hint="give the module that has the weights")
     return Weights(tuple(tensors), storages)
-
-
-def _state_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    state: dict[str, Any] = module.state_dict()
-    for name, value in state.items():
-        if not isinstance(value, Tensor):
-            sentence = f"'{name}' in its state dict is a {type(value).__name__}, and a checkpoint holds tensors alone."
-            raise BadValueError(name, sentence, hint="make it a buffer, or leave it out of state_dict()")
-        yield name, value.detach()
 
 
 def _dtype_of(name: str, tensor: Tensor) -> Dtype:

@@ -1,0 +1,35 @@
+"""The probe that is published with a policy: made here, or recorded elsewhere."""
+
+from pathlib import Path
+
+from metta_hub import policies
+from metta_hub.api.report import Report, working
+from metta_hub.checkpoint import Checkpoint
+
+
+def make(checkpoint: Checkpoint, recorded: Path | None, target: Path, report: Report) -> Path:
+    """Write the probe of a checkpoint's policy.
+
+    Args:
+        checkpoint: as it will be published.
+        recorded: a file with a probe that is checked and taken; None makes one.
+        target: where it is written.
+        report: shown how far the work is.
+
+    Raises:
+        BadTypeError: its architecture is somebody else's, and has no `evaluate`.
+        MettaHubError: the policy cannot be built, or has no actions yet.
+        FormatError: the file's probe is that of another policy, or damaged.
+    """
+    policies.require_torch()
+    from metta_hub.policies import probing
+    from metta_hub.policies.policy import ours
+
+    with working(report, "probe"):
+        policy = ours(policies.build(checkpoint))
+        probe = probing.make(policy) if recorded is None else probing.read(recorded, policy)
+        compared = probing.compare(policy, probe)
+        written = probing.write(probe, target)
+    if not compared.ok:
+        report("warning", f"the policy puts out other numbers here, by up to {compared.max_difference:.1e}.")
+    return written

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from metta_hub.cli import export, failures, get, look, old, publish, serve, survey, trying
+from metta_hub.cli import export, failures, fits, get, look, old, publish, serve, survey, trying
 from metta_hub.cli.help import Group
 from metta_hub.cli.output import write
 
@@ -21,8 +21,6 @@ Examples:
   metta-hub push checkpoints/model_0100.pt org/nav
   metta-hub pull org/nav@v1.0:best checkpoints
   metta-hub inspect checkpoints/model_0100.pt --json
-
-\b
 REF is [hf://]org/name[@revision][:selector]; a selector is latest, best,
 best=METRIC, min=METRIC, epoch=N or a checkpoint's name; else the repo's root."""
 
@@ -36,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (publish, get, trying, export, look, old, survey, serve):
+for module in (publish, get, trying, fits, export, look, old, survey, serve):
     module.add_to(app)
 
 

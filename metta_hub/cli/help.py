@@ -31,7 +31,6 @@ class Group(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  (typer's own click)
         """Write usage, purpose, commands, examples and grammar, options."""
         self.format_usage(ctx, formatter)
-        formatter.write_paragraph()
         formatter.write_text(self.help)
         formatter.write_paragraph()
         formatter.write_dl(self._rows())

@@ -30,7 +30,7 @@ def try_(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Load a policy: what it does, how fast, and whether rightly."""
+    """See what a policy does, how fast, and if rightly."""
     from metta_hub.api.trying import try_policy
 
     output = Output(as_json, quiet)

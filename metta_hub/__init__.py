@@ -12,6 +12,7 @@ from metta_hub._version import __version__
 if TYPE_CHECKING:
     from metta_hub.api.diff import diff as diff
     from metta_hub.api.export import export as export
+    from metta_hub.api.fits import fits as fits
     from metta_hub.api.from_pretrained import from_pretrained as from_pretrained
     from metta_hub.api.inspect import inspect as inspect
     from metta_hub.api.list import list_checkpoints as list_checkpoints
@@ -35,6 +36,7 @@ _PLACES = {
     "PolicyStore": "metta_hub.store",
     "diff": "metta_hub.api.diff",
     "export": "metta_hub.api.export",
+    "fits": "metta_hub.api.fits",
     "from_pretrained": "metta_hub.api.from_pretrained",
     "inspect": "metta_hub.api.inspect",
     "list_checkpoints": "metta_hub.api.list",
@@ -56,6 +58,7 @@ __all__ = [
     "__version__",
     "diff",
     "export",
+    "fits",
     "from_pretrained",
     "inspect",
     "list_checkpoints",

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from metta_hub import formats, history
+from metta_hub import formats, history, metadata, names
 from metta_hub.api import environments, targets
-from metta_hub.api.describe import describe
 from metta_hub.api.environments import Environment
-from metta_hub.api.remote import RepoCommit, RepoFolder
+from metta_hub.api.remote import RepoCommit, RepoFiles, RepoFolder
 from metta_hub.api.report import Report, silent
-from metta_hub.checkpoint import Checkpoint
 from metta_hub.errors import UsageError
+from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
+from metta_hub.metadata import Metadata
 from metta_hub.strict_json import JSON
 
 #: The component that gives features other numbers by their names.
@@ -76,7 +76,7 @@ def fits(
         raise UsageError(sentence, hint="for example --actions noop,move,rotate")
 
     def read(text: Path | str, revision: str | None = None) -> Mapping[str, JSON]:
-        return _read(text, revision, token, cache_dir, report).metadata.values
+        return _read(text, revision, token, cache_dir, report).values
 
     values = read(target, revision)
     if actions is not None:
@@ -90,15 +90,19 @@ def fits(
 
 def _read(
     target: Path | str, revision: str | None, token: str | None, cache_dir: Path | None, report: Report
-) -> Checkpoint:
+) -> Metadata:
+    """The metadata of a checkpoint; of a published one nothing else is fetched."""
     found = targets.parse(str(target), revision=revision, report=report)
-    if not isinstance(found, Path):
+    if isinstance(found, Path) and not repo_format.sniff(found):
+        return formats.read(found).metadata
+    repo: RepoFiles
+    if isinstance(found, Path):
+        repo, selector = RepoFolder(found), None
+    else:
         repo = RepoCommit.open(found, "fits", typed=str(target), token=token, cache_dir=cache_dir)
-        return describe(repo, history.select(repo.index, found.selector).entry)
-    if repo_format.sniff(found):
-        folder = RepoFolder(found)
-        return describe(folder, history.select(folder.index, None).entry)
-    return formats.read(found)
+        selector = found.selector
+    document = repo.fetch(names.metadata_file(history.select(repo.index, selector).entry.name))
+    return metadata.parse(files.read_document(document), document)
 
 
 def compare(values: Mapping[str, JSON], wanted: Environment) -> Fit:

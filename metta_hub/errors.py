@@ -29,6 +29,7 @@
     │   └── ParentMovedError        somebody else published meanwhile
     ├── WeightsMismatchError        missing, unexpected, misshapen
     ├── UnknownArchitectureError    name, known
+    ├── ArchitectureError           component, reason: a component graph that makes no policy
     └── MissingDependencyError      package, extra
 
 An error says in one sentence what was wrong with what (`str(error)`), and in `hint` what to type next. Those that are
@@ -309,6 +310,18 @@ class UnknownArchitectureError(MettaHubError):
         super().__init__(sentence, hint=hint)
         self.name = name
         self.known = tuple(known)
+
+
+class ArchitectureError(MettaHubError):
+    """The architecture in the metadata makes no policy: it contradicts itself, or is larger than a policy may be."""
+
+    usual_hint = "'metta-hub inspect' shows the metadata; push, pull, inspect and verify work without a policy"
+
+    def __init__(self, component: str, reason: str, *, hint: str = "") -> None:
+        where = f"component '{component}' " if component else ""
+        super().__init__(f"The architecture cannot be built: {where}{reason}.", hint=hint)
+        self.component = component
+        self.reason = reason
 
 
 class MissingDependencyError(MettaHubError):

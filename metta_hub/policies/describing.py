@@ -25,16 +25,20 @@ def model_info(module: object, known: object = None) -> dict[str, Any]:
             kept when it is of the same type: an architecture that is still the module's.
     """
     own = getattr(module, "model_info", None)
-    if isinstance(own, Mapping):
-        return dict(own)
+    found = dict(own) if isinstance(own, Mapping) else _from_attributes(module)
+    if not isinstance(known, Mapping) or known.get("type") != found.get("type"):
+        return found
+    earlier, now = known.get("agent_attributes"), found.get("agent_attributes", {})
+    attributes = {**(earlier if isinstance(earlier, Mapping) else {}), **now}
+    named = {"module_name": known["module_name"]} if "module_name" in known else {}
+    return {**known, **found, **named, **({"agent_attributes": attributes} if attributes else {})}
+
+
+def _from_attributes(module: object) -> dict[str, Any]:
     kind = type(module)
     found: dict[str, Any] = {"type": kind.__name__, "module_name": kind.__module__}
     found |= {key: getattr(module, key) for key in _FACTS if isinstance(getattr(module, key, None), int)}
     attributes = _attributes(module)
-    if isinstance(known, Mapping) and known.get("type") == kind.__name__:
-        earlier = known.get("agent_attributes")
-        attributes = {**(earlier if isinstance(earlier, Mapping) else {}), **attributes}
-        found = {**known, **found, "module_name": known.get("module_name", kind.__module__)}
     return found | ({"agent_attributes": attributes} if attributes else {})
 
 

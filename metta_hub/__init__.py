@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from metta_hub.api.scan import scan as scan
     from metta_hub.api.verify import verify as verify
     from metta_hub.errors import MettaHubError as MettaHubError
+    from metta_hub.policies import create_model_from_metadata as create_model_from_metadata
     from metta_hub.policies import register as register
 
 _PLACES = {
     "MettaHubError": "metta_hub.errors",
+    "create_model_from_metadata": "metta_hub.policies",
     "diff": "metta_hub.api.diff",
     "export": "metta_hub.api.export",
     "from_pretrained": "metta_hub.api.from_pretrained",
@@ -45,6 +47,7 @@ _PLACES = {
 __all__ = [
     "MettaHubError",
     "__version__",
+    "create_model_from_metadata",
     "diff",
     "export",
     "from_pretrained",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import metta_hub
 from support import DATA
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -68,10 +69,20 @@ def test_the_old_checkpoints(tmp_path):
 
 def test_the_python(folder, hub, monkeypatch):
     monkeypatch.chdir(folder)
-    examples = blocks("python")
-    assert len(examples) == 1
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), {})
+    exec(compile(blocks("python")[0], "README.md", "exec"), {})
+
+
+def test_the_policy(hub, api, monkeypatch, capsys):
+    """A record of Metta's, published, runs as the example says."""
+    api.delete_repo("org/nav", missing_ok=True)
+    metta_hub.push(DATA / "records" / "model_0005.pt", "org/nav")
+    _, example = blocks("python")
+    found = {"metta_hub": metta_hub}
+    exec(compile(example, "README.md", "exec"), found)
+    name, _, parameter = capsys.readouterr().out.strip().rpartition("_")
+    assert name in found["policy"].action_names
+    assert parameter.isdigit()
+    assert found["logits"].shape == (1, 9)
 
 
 def test_every_command_is_in_the_table_and_every_option_exists(cli):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from metta_hub.api.scan import scan as scan
     from metta_hub.api.verify import verify as verify
     from metta_hub.errors import MettaHubError as MettaHubError
+    from metta_hub.policies import create_model_from_metadata as create_model_from_metadata
     from metta_hub.policies import register as register
     from metta_hub.store import PolicyMetadata as PolicyMetadata
     from metta_hub.store import PolicyRecord as PolicyRecord
@@ -33,6 +34,7 @@ _PLACES = {
     "PolicyMetadata": "metta_hub.store",
     "PolicyRecord": "metta_hub.store",
     "PolicyStore": "metta_hub.store",
+    "create_model_from_metadata": "metta_hub.policies",
     "diff": "metta_hub.api.diff",
     "export": "metta_hub.api.export",
     "from_pretrained": "metta_hub.api.from_pretrained",
@@ -54,6 +56,7 @@ __all__ = [
     "PolicyRecord",
     "PolicyStore",
     "__version__",
+    "create_model_from_metadata",
     "diff",
     "export",
     "from_pretrained",

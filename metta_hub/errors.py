@@ -30,6 +30,7 @@
     ├── WeightsMismatchError        missing, unexpected, misshapen
     ├── UnknownArchitectureError    name, known
     ├── ArchitectureError           component, reason: a component graph that makes no policy
+    ├── AssumptionError             preset, assumed: what neither metadata nor weights say would have to be assumed
     └── MissingDependencyError      package, extra
 
 An error says in one sentence what was wrong with what (`str(error)`), and in `hint` what to type next. Those that are
@@ -322,6 +323,21 @@ class ArchitectureError(MettaHubError):
         super().__init__(f"The architecture cannot be built: {where}{reason}.", hint=hint)
         self.component = component
         self.reason = reason
+
+
+class AssumptionError(MettaHubError):
+    """Metadata and weights together do not say how a policy computes; what is missing would have to be assumed."""
+
+    def __init__(self, preset: str, assumed: Sequence[str], *, hint: str = "") -> None:
+        at = "/model_info/architecture/components/"
+        listed = ", ".join(one.removeprefix(at) for one in assumed)
+        super().__init__(
+            f"The metadata hold no architecture, and the weights, which look like Metta's '{preset}' with other sizes,"
+            f" do not show: {listed}.",
+            hint=hint,
+        )
+        self.preset = preset
+        self.assumed = tuple(assumed)
 
 
 class MissingDependencyError(MettaHubError):

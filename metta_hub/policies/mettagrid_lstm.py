@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from metta_hub.errors import ArchitectureError
+from metta_hub.policies.description import Description
 from metta_hub.policies.policy import Policy, PolicyOutput, State
 from metta_hub.policies.spaces import Actions, Box
 
@@ -141,37 +142,36 @@ def recognises(shapes: Shapes) -> bool:
     if not {_ENCODER, _ACTIONS, f"{_CORE}0"} <= shapes.keys():
         return False
     try:
-        policy = build({}, shapes)
+        with torch.device("meta"):
+            policy = build(Description({}, shapes))
     except ArchitectureError:
         return False
     return {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()} == dict(shapes)
 
 
-def build(values: Mapping[str, Any], shapes: Shapes) -> LSTMPolicy:
-    """Build the policy on the meta device, without weights.
+def build(description: Description) -> LSTMPolicy:
+    """Make the policy that a description is of; its weights are put in afterwards.
 
-    Args:
-        values: metadata; sizes that they have are taken.
-        shapes: name → shape of the weights, for sizes that the metadata lack.
+    Sizes are those of the metadata, and where those lack one, those of the weights.
 
     Raises:
         ArchitectureError: the metadata contradict themselves, or ask for more than `MAX_PARAMETERS`.
     """
-    sizes = _Sizes.of(values, shapes)
+    values = description.metadata
+    sizes = _Sizes.of(values, description.shapes)
     names = _names(values)
     if names and len(names) != sizes.actions:
         raise ArchitectureError("", f"it names {len(names)} actions and has {sizes.actions}")
     view, features = _environment(values)
-    with torch.device("meta"):
-        return LSTMPolicy(
-            Box(sizes.observation),
-            Actions(names or tuple(f"action_{number}" for number in range(sizes.actions))),
-            named=bool(names),
-            hidden_size=sizes.hidden,
-            num_layers=sizes.layers,
-            view=view,
-            feature_ids=features,
-        )
+    return LSTMPolicy(
+        Box(sizes.observation),
+        Actions(names or tuple(f"action_{number}" for number in range(sizes.actions))),
+        named=bool(names),
+        hidden_size=sizes.hidden,
+        num_layers=sizes.layers,
+        view=view,
+        feature_ids=features,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,9 @@ def test_weights_of_another_size_are_explained_and_nothing_is_loaded(saved, repo
 def test_an_architecture_that_nobody_registered(saved, repo_id):
     publish(saved[1], repo_id)
     metta_hub.register("Other", Tied)
-    with pytest.raises(errors.UnknownArchitectureError, match=r"'Tied' \(known: LSTMPolicy, Other, lstm\)") as caught:
+    with pytest.raises(
+        errors.UnknownArchitectureError, match=r"'Tied' \(known: LSTMPolicy, MettaAgent, Other, lstm\)"
+    ) as caught:
         metta_hub.from_pretrained(repo_id)
     assert "metta_hub.register('Tied', builder)" in caught.value.hint
     assert "inspect" in caught.value.hint

@@ -634,6 +634,20 @@ def test_a_folder_is_migrated_as_the_document_says(store, tmp_path, monkeypatch)
     assert metta_hub.migrate_all_checkpoints_in_dir("checkpoints/", store, dry_run=False) == []  # Metta does it again
 
 
+@pytest.mark.usefixtures("built")
+def test_an_agent_of_an_old_record_is_loaded_and_saved(store, tmp_path):
+    """Metta's store does not load even the pairs that it wrote itself (specification, section 2.5)."""
+    old = store.load_from_uri(DATA / "records" / "model_0005.pt")
+    agent = old.policy_as_metta_agent()
+    observation = torch.stack([agent.example_observation()] * 2)
+    new = store.save(old, tmp_path / "model_0006.pt")
+    assert (new.metadata.epoch, new.metadata.model_info["type"]) == (5, "MettaAgent")
+    again = PolicyStore().load_from_uri(new.uri).policy_as_metta_agent()
+    assert again is not agent
+    assert again.evaluate(observation).logits.equal(agent.evaluate(observation).logits)
+    assert again.action_names == agent.action_names
+
+
 # --- metadata ---
 
 

@@ -260,7 +260,7 @@ def test_metadata_alone_that_say_too_little_are_refused(tmp_path):
 def test_names_in_files_are_looked_up_and_never_imported(kind, pair, tmp_path):
     bundle = bundles.folder(tmp_path / "evil:v1", bundles.LSTM | {"class_path": f"antigravity.{kind}"})
     for path in (pair(type=kind, module_name="antigravity"), bundle):
-        with pytest.raises(errors.UnknownArchitectureError, match="LSTMPolicy, lstm"):
+        with pytest.raises(errors.UnknownArchitectureError, match="known: LSTMPolicy, MettaAgent, lstm"):
             metta_hub.from_pretrained(path)
     assert "antigravity" not in sys.modules
 
@@ -273,7 +273,7 @@ def test_no_name_is_no_name(kind, pair):
 def test_what_is_built_in_is_known_without_torch():
     code = "import sys; from metta_hub import policies; print(policies.known(), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "('LSTMPolicy', 'lstm') False\n"
+    assert done.stdout == "('LSTMPolicy', 'MettaAgent', 'lstm') False\n"
 
 
 def test_a_builder_of_ones_own_goes_before(pair, monkeypatch):
@@ -282,3 +282,14 @@ def test_a_builder_of_ones_own_goes_before(pair, monkeypatch):
     metta_hub.register("LSTMPolicy", lambda info: made)
     with pytest.raises(errors.WeightsMismatchError):
         metta_hub.from_pretrained(pair())
+
+
+def test_the_example_of_mettas_document_works():
+    info = json.loads(PT.with_suffix(".json").read_text())["model_info"]
+    model = metta_hub.create_model_from_metadata(info)
+    model.load_state_dict(torch.load(PT))
+    observations = torch.stack([model.example_observation()] * 2)
+    expected = metta_hub.from_pretrained(PT).evaluate(observations)
+    assert model.evaluate(observations).logits.equal(expected.logits)
+    given = metta_hub.create_model_from_metadata({"type": "lstm"}, torch.load(PT))  # all sizes are those of the weights
+    assert given.evaluate(observations).logits.equal(expected.logits)

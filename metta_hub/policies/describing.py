@@ -1,6 +1,6 @@
 """What a module tells of itself, as `model_info` has it. Only attributes are read, so no torch is needed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 #: Sizes and switches that a module may have (specification of Metta's checkpoints, section 2.3).
@@ -12,6 +12,11 @@ _FACTS = (
     "use_prev_action",
     "use_prev_reward",
 )
+#: What a pair has besides, so that actions are found again after a policy met another environment.
+_ACTIONS: Mapping[str, Callable[[object], object]] = {
+    "action_max_params": lambda module: list(getattr(module, "action_max_params", None) or ()),
+    "action_embedding_rows": lambda module: dict(getattr(module, "action_rows", None) or {}),
+}
 _SPACES = ("observation_space", "action_space")
 _PLAIN = (bool, int, float, str, type(None), Mapping, list, tuple)
 
@@ -38,15 +43,20 @@ def _from_attributes(module: object) -> dict[str, Any]:
     kind = type(module)
     found: dict[str, Any] = {"type": kind.__name__, "module_name": kind.__module__}
     found |= {key: getattr(module, key) for key in _FACTS if isinstance(getattr(module, key, None), int)}
+    found |= {key: of(module) for key, of in _ACTIONS.items() if of(module)}
     attributes = _attributes(module)
     return found | ({"agent_attributes": attributes} if attributes else {})
 
 
-def facts(module: object, known: Mapping[str, Any]) -> dict[str, Any]:
-    """What a module tells besides `model_info`: its action names if nobody knows them, and its features."""
+def facts(module: object) -> dict[str, Any]:
+    """What a module tells besides `model_info`: the names of its actions, and its features.
+
+    Metta takes the names only where the metadata have none, and so writes the old ones of a policy that has met
+    another environment since.
+    """
     found: dict[str, Any] = {}
     names = getattr(module, "action_names", None)
-    if not known.get("action_names") and isinstance(names, list | tuple) and names:
+    if isinstance(names, list | tuple) and names:
         found["action_names"] = list(names)
     mapping = getattr(module, "original_feature_mapping", None)
     if isinstance(mapping, Mapping) and mapping:

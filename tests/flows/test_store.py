@@ -21,7 +21,7 @@ import torch
 import bundles
 import metta_hub
 from metta_hub import PolicyMetadata, PolicyRecord, PolicyStore, errors, policies
-from support import DATA, SHARED
+from support import DATA, SHARED, killed_at_change
 
 ORACLE = json.loads((DATA / "store_oracle.json").read_text())
 RUN = DATA / "run"
@@ -646,6 +646,55 @@ def test_an_agent_of_an_old_record_is_loaded_and_saved(store, tmp_path):
     assert again is not agent
     assert again.evaluate(observation).logits.equal(agent.evaluate(observation).logits)
     assert again.action_names == agent.action_names
+
+
+def test_an_agent_that_met_another_environment_is_saved_as_it_is_now(store, tmp_path):
+    """Metta writes the names of the actions that it had before, and not the rows of their embeddings at all."""
+    record = store.load_from_uri(DATA / "records" / "model_0005.pt")
+    agent = record.policy
+    names, most = agent.action_names[::-1], agent.action_max_params[::-1]
+    features = {name: {"id": id_, "normalization": 1.0} for name, id_ in agent.original_feature_mapping.items()}
+    agent.initialize_to_environment(features, [*names, "jump"], [*most, 1])
+    observation = torch.stack([agent.example_observation()] * 2)
+    store.save(record, tmp_path / "model_0006.pt")
+    again = PolicyStore().load_from_uri(record.uri).policy
+    assert again.action_names == [*names, "jump"]
+    assert again.evaluate(observation).logits.equal(agent.evaluate(observation).logits)
+    for policy in (again, agent):  # and the names of before are found again
+        policy.initialize_to_environment(features, names[:1], most[:1])
+    assert again.evaluate(observation).logits.equal(agent.evaluate(observation).logits)
+
+
+def test_what_stands_where_the_folder_should_be(store, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(errors.FileError, match="cannot be written"):
+        store.save(record_of(Tiny()), tmp_path / "taken" / "model_0001.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.slow
+def test_a_save_that_is_killed_leaves_the_old_pair_or_the_new_one(store, tmp_path):
+    code = (
+        "import sys, torch; from metta_hub import PolicyRecord, PolicyStore\n"
+        "record = PolicyRecord(None, 'nav', None, {'epoch': 2})\n"
+        "record.policy = torch.nn.Linear(2, 2)\n"
+        "PolicyStore().save(record, sys.argv[1])"
+    )
+    number, killed, seen = 0, True, set()
+    while killed:
+        number += 1
+        folder = tmp_path / str(number)
+        path = folder / "model_0001.pt"
+        store.save(record_of(torch.nn.Linear(2, 1), epoch=1), path)
+        killed = killed_at_change(folder, number, "-c", code, path)
+        record = store.load_from_uri(path)
+        seen.add(record.metadata.epoch)
+        assert len(torch.load(path)["bias"]) == record.metadata.epoch
+        store.save(record_of(torch.nn.Linear(2, 3), epoch=3), path)
+        assert sorted(one.name for one in folder.iterdir()) == ["model_0001.json", "model_0001.pt"]
+        assert store.load_from_uri(path).metadata.epoch == 3
+    assert seen == {1, 2}
+    assert number > 4
 
 
 # --- metadata ---

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import isfinite
 
 from metta_hub.errors import ArchitectureError
 from metta_hub.strict_json import JSON
@@ -68,16 +67,15 @@ class Options:
         return value
 
     def ratio(self, key: str, default: float, *, least: float, most: float) -> float:
-        """A finite number.
+        """A number.
 
         Raises:
             ArchitectureError: it is none from `least` to `most`.
         """
         value = self.values.get(key, default)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not isfinite(value) or not least <= value <= most:  # type: ignore[arg-type,operator]
+        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
             raise self.refusal(key, f"a number from {least} to {most}")
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
 
     def choice(self, key: str, default: str, known: Collection[str]) -> str | None:
         """One of the known words, or null.

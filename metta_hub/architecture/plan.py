@@ -5,7 +5,7 @@ The limits are far above what policies have; whatever is above them is refused b
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import prod
 
 from metta_hub.architecture.graph import ACTION, VALUE, Graph, parse
 from metta_hub.architecture.nouns import Environment, Given, Input, Misfit, Output, Shape
@@ -20,6 +20,7 @@ MAX_PARAMETERS = 500_000_000
 MAX_ELEMENTS = 1 << 26
 #: The longest side of a view, in cells, and the longest axis of an observation.
 MAX_VIEW, MAX_AXIS = 1024, 1 << 16
+MAX_NORMALIZATION = 1e30
 _VIEW = 11
 
 #: What stands before the name of a component in a state dict.
@@ -121,10 +122,9 @@ def _normalizations(told: Mapping[str, JSON]) -> dict[int, float]:
     found: dict[int, float] = {}
     for key, value in held.items() if isinstance(held, dict) else ():
         known = key.isascii() and key.isdigit() and len(key) < 4 and int(key) < FEATURES  # noqa: PLR2004
-        number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-        if not known or not number:
+        if not known or not isinstance(value, int | float) or not -MAX_NORMALIZATION <= value <= MAX_NORMALIZATION:
             raise ArchitectureError("", f"agent_attributes.feature_normalizations has {key[:80]!r}: {value!r:.80}")
-        found[int(key)] = float(value)  # type: ignore[arg-type]
+        found[int(key)] = float(value)
     return found
 
 

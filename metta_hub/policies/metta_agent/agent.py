@@ -68,6 +68,7 @@ class MettaAgent(Policy):
         self.original_feature_mapping = dict(feature_mapping)
         self.action_rows = None if action_rows is None else dict(action_rows)
         self.assumed: tuple[str, ...] = ()
+        self._known_names = actions.names
         self.register_buffer("action_index_tensor", _table(actions), persistent=False)
         if actions.max_params and not actions.names:
             self._name_actions()
@@ -168,10 +169,11 @@ class MettaAgent(Policy):
         active = self._embedding.active_indices
         most = self.actions.max_params or ()
         told = None if active.is_meta else environment.names_of(active.tolist(), self.action_rows or {}, most)
+        self._known_names = told or ()
         self.actions = Actions(told or tuple(f"action{kind}" for kind in range(len(most))), most)
 
     def _set_actions(self, actions: Actions) -> None:
-        self.actions = actions
+        self.actions, self._known_names = actions, actions.names
         self.action_index_tensor = _table(actions).to(self.action_index_tensor.device)
 
     def _index_of(self, action: Tensor) -> Tensor:
@@ -190,7 +192,7 @@ class MettaAgent(Policy):
         active = self._embedding.active_indices.tolist()
         if not active:
             return {}
-        if self.actions.names in {(), wanted.names} and len(wanted) == len(active):
+        if self._known_names in {(), wanted.names} and len(wanted) == len(active):
             return dict(zip(wanted.labels, active, strict=True))
         raise UsageError(
             f"The policy has {len(active)} actions, and its metadata do not say which row of its embeddings is whose,"

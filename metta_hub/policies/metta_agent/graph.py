@@ -20,11 +20,10 @@ class Components(nn.ModuleDict):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self.plan = plan
-        for name in plan.graph.components:
-            if hasattr(self, name):
-                raise ArchitectureError("", f"'{name}' cannot name a component")
-            kind = plan.graph.components[name].kind
-            self[name] = making.module(kind, plan.inputs(name), plan.environment)
+        if taken := [name for name in plan.graph.components if hasattr(self, name)]:
+            raise ArchitectureError("", f"'{taken[0]}' cannot name a component")
+        for name, component in plan.graph.components.items():
+            self[name] = making.module(component.kind, plan.inputs(name), plan.environment)
 
     def forward(self, observation: Tensor, state: State) -> tuple[Mapping[str, Tensor], State]:
         """What each component gives for rows of observations, and the next state of the core.

@@ -576,6 +576,27 @@ def test_a_record_that_was_saved_elsewhere_is_not_taken_for_the_old_one(store, t
     assert store.load_from_uri(old).metadata.epoch == 1
 
 
+def test_a_record_that_was_made_is_not_taken_for_one_that_was_read(store, tmp_path):
+    path = store.save(record_of(Tiny(), epoch=7), tmp_path / "model_0007.pt").file_path
+    fresh = PolicyStore()
+    made = fresh.create_empty_policy_record("model_0007.pt", path)
+    first = made.policy
+    read = fresh.load_from_uri(path)
+    assert (made.metadata.epoch, read.metadata.epoch) == (0, 7)
+    assert read.policy is not None
+    PolicyStore().save(record_of(Tiny(), epoch=8), path)
+    again = fresh.create_empty_policy_record("model_0007.pt", path).policy
+    assert not again.encoder.weight.equal(first.encoder.weight)
+
+
+def test_a_repo_that_goes_on_gives_a_made_record_its_newest_policy(published, store, tmp_path):
+    uri = f"hf://{published}"
+    assert PolicyRecord(store, "nav", uri, {}).policy(torch.ones(4))[0] == 80
+    module = Tiny()
+    metta_hub.push(PolicyStore().save(record_of(module, epoch=30), tmp_path / "model_0030.pt").file_path, published)
+    assert PolicyRecord(store, "nav", uri, {}).policy.encoder.weight.equal(module.encoder.weight)
+
+
 def test_many_threads_get_one_policy(store, tmp_path, built):
     path = store.save(record_of(Tiny()), tmp_path / "model_0001.pt").file_path
     with ThreadPoolExecutor(8) as pool:

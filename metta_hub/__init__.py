@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from metta_hub.api.scan import scan as scan
     from metta_hub.api.verify import verify as verify
     from metta_hub.errors import MettaHubError as MettaHubError
+    from metta_hub.policies import create_model_from_metadata as create_model_from_metadata
     from metta_hub.policies import register as register
     from metta_hub.store import PolicyMetadata as PolicyMetadata
     from metta_hub.store import PolicyRecord as PolicyRecord
@@ -34,6 +35,7 @@ _PLACES = {
     "PolicyMetadata": "metta_hub.store",
     "PolicyRecord": "metta_hub.store",
     "PolicyStore": "metta_hub.store",
+    "create_model_from_metadata": "metta_hub.policies",
     "diff": "metta_hub.api.diff",
     "export": "metta_hub.api.export",
     "fits": "metta_hub.api.fits",
@@ -56,6 +58,7 @@ __all__ = [
     "PolicyRecord",
     "PolicyStore",
     "__version__",
+    "create_model_from_metadata",
     "diff",
     "export",
     "fits",

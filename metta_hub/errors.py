@@ -29,6 +29,8 @@
     │   └── ParentMovedError        somebody else published meanwhile
     ├── WeightsMismatchError        missing, unexpected, misshapen
     ├── UnknownArchitectureError    name, known
+    ├── ArchitectureError           component, reason: a component graph that makes no policy
+    ├── AssumptionError             preset, assumed: what neither metadata nor weights say would have to be assumed
     └── MissingDependencyError      package, extra
 
 An error says in one sentence what was wrong with what (`str(error)`), and in `hint` what to type next. Those that are
@@ -309,6 +311,33 @@ class UnknownArchitectureError(MettaHubError):
         super().__init__(sentence, hint=hint)
         self.name = name
         self.known = tuple(known)
+
+
+class ArchitectureError(MettaHubError):
+    """The architecture in the metadata makes no policy: it contradicts itself, or is larger than a policy may be."""
+
+    usual_hint = "'metta-hub inspect' shows the metadata; push, pull, inspect and verify work without a policy"
+
+    def __init__(self, component: str, reason: str, *, hint: str = "") -> None:
+        where = f"component '{component}' " if component else ""
+        super().__init__(f"The architecture cannot be built: {where}{reason}.", hint=hint)
+        self.component = component
+        self.reason = reason
+
+
+class AssumptionError(MettaHubError):
+    """Metadata and weights together do not say how a policy computes; what is missing would have to be assumed."""
+
+    def __init__(self, preset: str, assumed: Sequence[str], *, hint: str = "") -> None:
+        at = "/model_info/architecture/components/"
+        listed = ", ".join(one.removeprefix(at) for one in assumed)
+        super().__init__(
+            f"The metadata hold no architecture, and the weights, which look like Metta's '{preset}' with other sizes,"
+            f" do not show: {listed}.",
+            hint=hint,
+        )
+        self.preset = preset
+        self.assumed = tuple(assumed)
 
 
 class MissingDependencyError(MettaHubError):

@@ -114,6 +114,7 @@ class RepoCommit:
         typed: str = "",
         token: str | None = None,
         cache_dir: Path | None = None,
+        local_files_only: bool = False,
     ) -> "RepoCommit":
         """Connect to the Hub and resolve a reference's revision, once.
 
@@ -123,13 +124,14 @@ class RepoCommit:
             typed: what the user typed, when it could also have been a local path.
             token: instead of the environment's or the stored one.
             cache_dir: huggingface_hub's cache.
+            local_files_only: whether to ask no Hub, and take what the cache holds.
 
         Raises:
             NotFoundError: no such repo or revision.
         """
         from metta_hub.hub import Hub  # only here: work on local files does without huggingface_hub
 
-        hub = Hub(command, token=token, cache_dir=cache_dir)
+        hub = Hub(command, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         try:
             return cls(hub, reference.repo_id, hub.resolve(reference.repo_id, reference.revision))
         except NotFoundError as error:

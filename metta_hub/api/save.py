@@ -33,7 +33,7 @@ def save(policy: object, known: Metadata, target: Path) -> PairFiles:
     module, name = tensors.unwrapped(policy), names.checkpoint_name(target.stem)
     info = describing.model_info(module, known.values.get("model_info"))
     try:
-        known = known.with_values({**known.values, **describing.facts(module, known.values), "model_info": info})
+        known = known.with_values({**known.values, **describing.facts(module), "model_info": info})
     except MetadataError as error:
         hint = "numbers, texts, lists and dicts of them, numpy's and torch's values are taken"
         raise MetadataError(error.pointer, error.reason, hint=hint) from None

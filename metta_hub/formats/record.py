@@ -35,7 +35,7 @@ _RECORD = ".PolicyRecord"
 _TAKEN = frozenset({"model_info", "metta_hub"})
 DISPLACED = "displaced"
 
-PACKAGED, BARE = "2025-06-23 to 2025-06-30", "2025-09-02 to 2025-10-14"
+OLDEST, PACKAGED, BARE = "2024-10-15 to 2025-04-14", "2025-06-23 to 2025-06-30", "2025-09-02 to 2025-10-14"
 #: A module that is none of Metta's.
 UNDATED = ""
 _METTA = ("metta.", "agent.")
@@ -88,7 +88,7 @@ def era_of(beginning: Beginning) -> str | None:
             return None
         return BARE if class_.startswith(_METTA) or class_ == modules.COMPILED else UNDATED
     if class_.startswith("agent."):
-        return "2024-10-15 to 2025-04-14"
+        return OLDEST
     if class_.startswith("metta.agent.policy_store."):
         return "2025-04-15 to 2025-06-22"
     return "2025-07-01" if "name" in first else "2025-07-01 to 2025-09-01"

@@ -16,7 +16,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from metta_hub.errors import HubError, HubUnreachableError, OfflineError
 from metta_hub.hub.nouns import RemoteFile, git_blob_id
-from metta_hub.hub.refusals import SERVER_FAILED, online
+from metta_hub.hub.refusals import SERVER_FAILED, forbidding, online
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PREFIX = re.compile(r"[0-9a-f]{4,39}")
@@ -104,18 +104,19 @@ class CachedRepo:
         return found[0] if len(found) == 1 else None
 
 
-def resolve_offline(cached: CachedRepo, repo_id: str, revision: str, endpoint: str) -> str:
-    """The commit that a revision was when it was last seen.
+def resolve_offline(cached: CachedRepo, repo_id: str, revision: str, endpoint: str, *, local: bool) -> str:
+    """The commit that a revision was when it was last seen; `local` when not the environment, but the caller asks so.
 
     Raises:
         OfflineError: the cache has nothing of it; says what it has.
     """
     commit = cached.commit_of(revision)
     if commit is None:
-        sentence = f"{repo_id}@{revision} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it."
+        sentence = f"{repo_id}@{revision} is not in the cache, and {forbidding(local=local)} forbids to fetch it."
+        instead = online(local=local)
         known = ", ".join(f"{repo_id}@{name}" for name in list(cached.known())[:_SHOWN])
         raise OfflineError(
-            repo_id, endpoint, sentence, hint=f"the cache has {known}; or {online()}" if known else online()
+            repo_id, endpoint, sentence, hint=f"the cache has {known}; or {instead}" if known else instead
         )
     return commit
 

@@ -40,13 +40,20 @@ class Hub:
     """
 
     def __init__(
-        self, command: str, *, publishing: bool = False, token: str | None = None, cache_dir: Path | None = None
+        self,
+        command: str,
+        *,
+        publishing: bool = False,
+        token: str | None = None,
+        cache_dir: Path | None = None,
+        local_files_only: bool = False,
     ) -> None:
         self._published = Published.NOT_YET if publishing else Published.NO_MATTER
         self._token = token or get_token()
         self._source = source_of(self._token, given=token is not None)
         self._cache_dir = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
         self._agent = {"cmd": command}
+        self._local = local_files_only
         self._tidied: set[str] = set()
         self.endpoint = constants.ENDPOINT
         environment.check_token(self._token, self._source, self.endpoint)
@@ -73,8 +80,8 @@ class Hub:
 
     @property
     def offline(self) -> bool:
-        """Whether the environment forbids to ask the Hub: then the cache answers, as far as it can."""
-        return bool(constants.HF_HUB_OFFLINE)
+        """Whether the environment or the caller forbids to ask the Hub: the cache answers, as far as it can."""
+        return self._local or bool(constants.HF_HUB_OFFLINE)
 
     def account(self) -> Account:
         """Ask who the token belongs to.
@@ -130,7 +137,7 @@ class Hub:
         """
         name, cached = revision or "main", CachedRepo.of(self._cache_dir, repo_id)
         if self.offline:
-            return cache.resolve_offline(cached, repo_id, name, self.endpoint)
+            return cache.resolve_offline(cached, repo_id, name, self.endpoint, local=self._local)
         try:
             with self._asking(repo_id, name):
                 found = self._api.model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
@@ -199,6 +206,7 @@ class Hub:
                 revision=commit,
                 cache_dir=self._cache_dir,
                 force_download=anew,
+                local_files_only=self._local,
                 endpoint=self.endpoint,
                 token=self._token or False,
                 library_name=LIBRARY,
@@ -349,7 +357,7 @@ class Hub:
     ) -> AbstractContextManager[None]:
         """Turn what huggingface_hub raises into our errors."""
         published = published or self._published
-        return explained(Question(repo_id, revision, self.endpoint, self._source, published, path))
+        return explained(Question(repo_id, revision, self.endpoint, self._source, published, path, self._local))
 
 
 def _commit(sha: object) -> str:

@@ -57,6 +57,7 @@ class Question:
         token: where the token came from.
         published: what it means for a publication when there is no good answer.
         path: the file in the repo; "" when it is about none.
+        local: whether the caller wants what the cache holds, and nothing else.
     """
 
     repo_id: str
@@ -65,6 +66,7 @@ class Question:
     token: TokenSource
     published: Published
     path: str = ""
+    local: bool = False
 
     @property
     def unanswered(self) -> str:
@@ -106,10 +108,17 @@ def explained(question: Question) -> Iterator[None]:
         raise answer(question, error) from error
 
 
-def online() -> str:
-    """The hint to let the Hub be asked."""
+def online(*, local: bool = False) -> str:
+    """The hint to let the Hub be asked, which the environment or (`local`) the caller forbids."""
+    if local:
+        return "without local_files_only it is fetched from the Hub"
     variables = [name for name in _FORBIDDING if os.environ.get(name)] or _FORBIDDING[:1]
     return f"unset {' and '.join(variables)} and run the same command again"
+
+
+def forbidding(*, local: bool) -> str:
+    """What forbids to ask the Hub, in words."""
+    return "local_files_only" if local else _FORBIDDING[0]
 
 
 def one_line(error: object) -> str:
@@ -163,18 +172,21 @@ def _no_entry(asked: Question, _: Exception) -> MettaHubError:
 
 def _not_here(asked: Question, error: Exception) -> MettaHubError:
     """A file that is neither cached nor to be had: what kept it from being had is the cause."""
+    if asked.local:
+        return _offline(asked, error)
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else ConnectionError(str(error))
     return (_answer_to(cause) or _unreachable)(asked, cause)
 
 
 def _offline(asked: Question, _: Exception) -> MettaHubError:
+    who = forbidding(local=asked.local)
     if not asked.repo_id:
-        sentence = "The Hub has to be asked, and HF_HUB_OFFLINE forbids it."
+        sentence = f"The Hub has to be asked, and {who} forbids it."
     elif asked.path:
-        sentence = f"{asked.path} of {asked.at} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it."
+        sentence = f"{asked.path} of {asked.at} is not in the cache, and {who} forbids to fetch it."
     else:
-        sentence = f"The Hub has to be asked about {asked.repo_id}, and HF_HUB_OFFLINE forbids it."
-    return OfflineError(asked.repo_id, asked.endpoint, sentence, hint=online())
+        sentence = f"The Hub has to be asked about {asked.repo_id}, and {who} forbids it."
+    return OfflineError(asked.repo_id, asked.endpoint, sentence, hint=online(local=asked.local))
 
 
 def _unreachable(asked: Question, error: Exception) -> MettaHubError:

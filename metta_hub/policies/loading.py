@@ -1,69 +1,94 @@
 """Putting weights into a module: all or nothing, and explained."""
 
+import difflib
+import warnings
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metta_hub.checkpoint import BITS, TensorInfo, Weights
 from metta_hub.containers import copying
 from metta_hub.containers.dtypes import BY_NAME
-from metta_hub.errors import WeightsMismatchError
+from metta_hub.errors import UsageError, WeightsMismatchError
+from metta_hub.policies.description import WRAPPERS, unwrapped, wrapping
 
 #: Names that an error's sentence lists of each kind; its fields have them all.
 SHOWN = 8
+#: Names among which the nearest is sought.
+_SOUGHT = 2_000
+
+_FLOATING = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 
 
-def load_weights(module: nn.Module, weights: Weights) -> None:
+def load_weights(module: nn.Module, weights: Weights, *, strict: bool = True) -> None:
     """Put weights into a freshly built module, all or nothing.
+
+    What torch's wrappers put before every name (`module.`, `_orig_mod.`) is taken off, with a warning, when the
+    module has no such names.
 
     Args:
         module: on any device; tensors on the meta device are replaced.
         weights: parameter and buffer names → tensors.
+        strict: whether every weight of the module must be there, and no other; if not, the others are named in a
+            warning. A weight of another shape never fits.
 
     Raises:
         WeightsMismatchError: names are missing or extra, or a shape differs; `module` is unchanged.
     """
+    bare, prefix = unwrapped(weights)
     wanted = module.state_dict()
-    missing = sorted(wanted.keys() - weights.by_name.keys())
-    unexpected = sorted(weights.by_name.keys() - wanted.keys())
-    misshapen = [
-        f"{name}: {list(weights.by_name[name].shape)} for {list(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in weights.by_name and weights.by_name[name].shape != tuple(tensor.shape)
-    ]
-    if missing or unexpected or misshapen:
-        raise WeightsMismatchError(
-            _sentence(missing, unexpected, misshapen),
-            missing=missing,
-            unexpected=unexpected,
-            misshapen=misshapen,
-            hint="the metadata describe another network than the one that these weights are of",
-        )
-    module.load_state_dict(read_tensors(weights), strict=True, assign=True)
-    _refuse_empty(module)
+    if prefix and not any(name.startswith(prefix) for name in wanted):
+        warnings.warn(f"'{prefix}' was taken off the names of the weights: they were saved wrapped.", stacklevel=4)
+        weights = bare
+    found = {tensor.name: tuple(tensor.shape) for tensor in weights.tensors}
+    _check(wanted, found, strict=strict)
+    kept = Weights(tuple(one for one in weights.tensors if one.name in wanted), weights.storages)
+    _assign(module, read_tensors(kept), strict=strict)
 
 
-def _refuse_empty(module: nn.Module) -> None:
-    """A tensor that no weight filled holds nothing: buffers outside the state dict, built on the meta device."""
-    left = [name for name, tensor in [*module.named_parameters(), *module.named_buffers()] if tensor.is_meta]
-    if left:
-        raise WeightsMismatchError(
-            f"The policy has tensors that are not in its weights and were left empty: {_shortened(left)}.",
-            missing=left,
-            hint="let the builder make them on a real device",
-        )
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a module on a real device, all or nothing.
+
+    Raises:
+        WeightsMismatchError: names are missing or extra, or a shape differs; `module` is unchanged.
+    """
+    _check(module.state_dict(), {name: tuple(tensor.shape) for name, tensor in tensors.items()}, strict=True)
+    module.load_state_dict(dict(tensors))
 
 
-def read_tensors(weights: Weights) -> dict[str, torch.Tensor]:
+def unwrapped_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without what torch's wrappers put before every name."""
+    prefix = wrapping(list(tensors))
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def placed(module: nn.Module, device: torch.device | str, dtype: torch.dtype | str | None) -> nn.Module:
+    """The module on a device, its floating weights of a dtype.
+
+    Raises:
+        UsageError: the dtype is no floating one.
+    """
+    if dtype is None:
+        return module.to(device)
+    found = _FLOATING.get(dtype.removeprefix("torch.")) if isinstance(dtype, str) else dtype
+    if found is None or not found.is_floating_point:
+        raise UsageError(f"Weights cannot be of dtype '{dtype}'.", hint=f"one of {', '.join(_FLOATING)}")
+    return module.to(device, found)
+
+
+def read_tensors(weights: Weights) -> dict[str, Tensor]:
     """Read every tensor into memory, contiguous, on the CPU; names that are tied share one tensor."""
     shared = {name: group[0] for group in weights.tied for name in group}
-    tensors: dict[str, torch.Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for tensor in weights.tensors:
         first = shared.get(tensor.name, tensor.name)
         tensors[tensor.name] = tensors[first] if first in tensors else _read(weights, tensor)
     return tensors
 
 
-def _read(weights: Weights, tensor: TensorInfo) -> torch.Tensor:
+def _read(weights: Weights, tensor: TensorInfo) -> Tensor:
     dtype = getattr(torch, BY_NAME[tensor.dtype].torch)
     if tensor.elements == 0:
         return torch.empty(tensor.shape, dtype=dtype)
@@ -78,10 +103,79 @@ def _shape(tensor: TensorInfo) -> tuple[int, ...]:
     return (*tensor.shape[:-1], tensor.shape[-1] // 2)
 
 
+# --- assigning ---
+
+
+def _assign(module: nn.Module, tensors: dict[str, Tensor], *, strict: bool) -> None:
+    aliases = _aliases(module)
+    module.load_state_dict(tensors, strict=strict, assign=True)
+    for first, others in aliases.items():
+        parameter = module.get_parameter(first)
+        for name in others:
+            owner, _, own = name.rpartition(".")
+            setattr(module.get_submodule(owner), own, parameter)
+    _refuse_empty(module)
+
+
+def _aliases(module: nn.Module) -> dict[str, list[str]]:
+    """Parameters that a module has under several names: the first → the others. Assigning parts them."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return {first: others for first, *others in names.values() if others}
+
+
+def _refuse_empty(module: nn.Module) -> None:
+    """A tensor that no weight filled holds nothing: buffers outside the state dict, built on the meta device."""
+    left = [name for name, tensor in [*module.named_parameters(), *module.named_buffers()] if tensor.is_meta]
+    if left:
+        raise WeightsMismatchError(
+            f"The policy has tensors that are not in its weights and were left empty: {_shortened(left)}.",
+            missing=left,
+            hint="let the builder make them on a real device",
+        )
+
+
+# --- comparing ---
+
+
+def _check(wanted: Mapping[str, Any], found: Mapping[str, tuple[int, ...]], *, strict: bool) -> None:
+    missing = sorted(wanted.keys() - found.keys())
+    unexpected = sorted(found.keys() - wanted.keys())
+    misshapen = [
+        f"{name}: {list(found[name])} for {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name] != tuple(tensor.shape)
+    ]
+    if not strict and (missing or unexpected) and not misshapen:
+        warnings.warn(_sentence(missing, unexpected, []), stacklevel=5)
+    elif missing or unexpected or misshapen:
+        raise WeightsMismatchError(
+            _sentence(missing, unexpected, misshapen),
+            missing=missing,
+            unexpected=unexpected,
+            misshapen=misshapen,
+            hint=_hint(missing, unexpected),
+        )
+
+
+def _hint(missing: list[str], unexpected: list[str]) -> str:
+    prefix = next((one for one in WRAPPERS if any(name.removeprefix(one) in missing for name in unexpected)), None)
+    if prefix is not None and any(name.startswith(prefix) for name in unexpected):
+        return f"without the prefix '{prefix}', which torch's wrappers add, some of them would fit"
+    return "the metadata describe another network than the one that these weights are of"
+
+
 def _sentence(missing: list[str], unexpected: list[str], misshapen: list[str]) -> str:
-    parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen)]
+    near = [_with_nearest(name, unexpected) for name in missing[:SHOWN]] + missing[SHOWN:]
+    parts = [("missing", near), ("unexpected", unexpected), ("of another shape", misshapen)]
     said = [f"{len(names)} {kind} ({_shortened(names)})" for kind, names in parts if names]
     return f"The weights do not fit the policy: {'; '.join(said)}."
+
+
+def _with_nearest(name: str, others: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, list(others)[:_SOUGHT], n=1, cutoff=0.8)
+    return f"{name}, perhaps called {close[0]}" if close else name
 
 
 def _shortened(names: list[str]) -> str:

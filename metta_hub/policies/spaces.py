@@ -29,8 +29,8 @@ class Actions:
 
     Attributes:
         names: of the action types.
-        max_params: the greatest parameter of each type, 0 being the least (MultiDiscrete); None where an action
-            is its type alone (Discrete).
+        max_params: the greatest parameter of each type, 0 being the least (MultiDiscrete), and empty where nobody
+            knows them, so that there are names and no actions; None where an action is its type alone (Discrete).
     """
 
     names: tuple[str, ...]
@@ -39,7 +39,7 @@ class Actions:
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Logit → (type, parameter): types in order, and of each its parameters from 0 (specification, section 4)."""
-        greatest = self.max_params or (0,) * len(self.names)
+        greatest = (0,) * len(self.names) if self.max_params is None else self.max_params
         return tuple((kind, parameter) for kind, most in enumerate(greatest) for parameter in range(most + 1))
 
     @cached_property

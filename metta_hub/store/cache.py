@@ -43,11 +43,3 @@ class RecordCache:
             self._records.move_to_end(key)
             while len(self._records) > self._size:
                 self._records.popitem(last=False)
-
-    def drop(self, key: str) -> None:
-        """Forget a record."""
-        with self._lock:
-            self._records.pop(key, None)
-
-    def __len__(self) -> int:
-        return len(self._records)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metta_hub import metadata
 from metta_hub.api import from_pretrained as loading
-from metta_hub.api import migrate, save, sources
+from metta_hub.api import migrate, save, sources, targets
 from metta_hub.api.report import Report
 from metta_hub.checkpoint import Origin
 from metta_hub.errors import BadTypeError, BadValueError
@@ -138,22 +138,29 @@ class PolicyStore:
         uri = str(record.uri)
         with self._loading:  # one at a time: two at once would need the memory of both
             if record.cached_policy is None:
-                if record.origin is not None:
-                    sources.require_unchanged(record.origin, _CHANGED)
-                known = self._held(uri)
-                shared = None if known is None else known.cached_policy
-                record.policy = self._load(uri, record.origin) if shared is None else shared
-                self._cache.put(uri, record)
+                shared = self._shared(uri, record)
+                record.policy = self._load(uri, record) if shared is None else shared
+                if record.origin is not None or record.source is not None:
+                    self._cache.put(uri, record)
             return record.policy
 
-    def _load(self, uri: str, origin: Origin | None) -> "Module":
+    def _shared(self, uri: str, record: PolicyRecord) -> "Module | None":
+        """The module that another record of the same files holds."""
         path = places.local_path(uri)
+        if path is not None and record.origin is None:
+            record.origin = places.describe(targets.source(path)).origin
+        if record.origin is not None:
+            sources.require_unchanged(record.origin, _CHANGED)
+        known = self._held(uri)
+        return None if known is None else known.cached_policy
+
+    def _load(self, uri: str, record: PolicyRecord) -> "Module":
+        path, origin = places.local_path(uri), record.origin
         device = str(setting(self._config, "device") or "cpu")
-        token, cache_dir = self._access.token, self._access.cache_dir
-        if path is None:
-            return loading.from_pretrained(uri, token=token, cache_dir=cache_dir, device=device)
-        if origin is None:
-            return loading.from_pretrained(path, device=device)
+        if path is None or origin is None:
+            return loading.from_pretrained(
+                uri, token=self._access.token, cache_dir=self._access.cache_dir, device=device
+            )
         with sources.unchanged(origin, _CHANGED):
             return loading.from_pretrained(path, device=device)
 
@@ -232,7 +239,12 @@ class PolicyStore:
         if path is None:
             return None
         scheme = places.PYTORCH if uri.startswith(places.PYTORCH) else FILE
-        return self._held(f"{scheme}{path}")
+        return self._read_before(f"{scheme}{path}")
+
+    def _read_before(self, uri: str) -> PolicyRecord | None:
+        """The record that is held for a uri, if its metadata are those of the files, and not somebody's own."""
+        record = self._held(uri)
+        return record if record is not None and record.source is not None else None
 
     def _held(self, uri: str) -> PolicyRecord | None:
         """The record that is held for a uri, if it is still of that, and its files are those that it was read from."""
@@ -242,7 +254,7 @@ class PolicyStore:
         return record
 
     def _record(self, found: Candidate, origin: Origin | None) -> PolicyRecord:
-        record = self._held(found.uri)
+        record = self._read_before(found.uri)
         if record is not None:
             return record
         known = found.read()

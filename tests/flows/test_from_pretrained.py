@@ -5,7 +5,6 @@ import torch
 
 import metta_hub
 from metta_hub import errors, policies
-from support import DATA
 
 
 class Tied(torch.nn.Module):
@@ -72,11 +71,14 @@ def test_weights_of_another_size_are_explained_and_nothing_is_loaded(saved, repo
     assert caught.value.unexpected == ("decoder.weight", "encoder.weight", "steps")
 
 
-def test_an_architecture_that_nobody_registered():
-    metta_hub.register("Tied", Tied)
-    with pytest.raises(errors.UnknownArchitectureError, match=r"'LSTMPolicy' \(known: Tied\)") as caught:
-        metta_hub.from_pretrained(DATA / "run" / "model_000140.pt")
-    assert "metta_hub.register('LSTMPolicy', builder)" in caught.value.hint
+def test_an_architecture_that_nobody_registered(saved, repo_id):
+    publish(saved[1], repo_id)
+    metta_hub.register("Other", Tied)
+    with pytest.raises(
+        errors.UnknownArchitectureError, match=r"'Tied' \(known: LSTMPolicy, MettaAgent, Other, lstm\)"
+    ) as caught:
+        metta_hub.from_pretrained(repo_id)
+    assert "metta_hub.register('Tied', builder)" in caught.value.hint
     assert "inspect" in caught.value.hint
 
 

@@ -1,6 +1,7 @@
-"""Metta's own loader takes what is exported: mettagrid 0.26.22, in the environment that `scripts/loader` makes.
+"""Metta's own loader takes what is exported, and its LSTM policy computes what ours does: mettagrid 0.26.22.
 
-Without that environment these tests are skipped and say so; `test_bundles` has the loader's rules without the loader.
+It is in the environment that `scripts/loader` makes. Without that environment these tests are skipped and say so;
+`test_bundles` has the loader's rules without the loader, `policies/test_mettagrid_lstm` numbers that it gave once.
 """
 
 import json
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 import bundles
+import lstm_reference
 import metta_hub
 from bundles import LSTM, PT
 from containers.builders import raw
@@ -131,3 +133,91 @@ def test_trap_1_the_loader_keeps_the_old_weights_of_a_zip_and_finds_the_new_ones
     assert ask(place)["tensors"] == first
     elsewhere = metta_hub.export(other, tmp_path / "out" / "hearts.lstm:v202.zip")
     assert ask(elsewhere.path)["tensors"] == hashes_of(DATA / "run" / "model_000202.pt") != first
+
+
+# --- the LSTM policy ---
+
+_COMPUTE = """
+import json, sys
+import torch
+from mettagrid.policy.loader import initialize_or_load_policy
+from mettagrid.policy.policy_env_interface import PolicyEnvInterface
+from mettagrid.util.uri_resolvers.schemes import policy_spec_from_uri
+
+uri, environment, asked, answered = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
+network = initialize_or_load_policy(PolicyEnvInterface(**environment), policy_spec_from_uri(uri)).network().eval()
+found = {}
+with torch.no_grad():
+    for name, observations in torch.load(asked).items():
+        state = {"lstm_h": None, "lstm_c": None}
+        rows = [network.forward_eval(step, state) for step in observations]
+        found[name] = {"logits": torch.stack([row[0] for row in rows]), "values": torch.stack([row[1] for row in rows])}
+        found[name] |= state
+torch.save(found, answered)
+"""
+
+
+def tokens(*shape):
+    """Observations as the environment gives them: some tokens, then padding."""
+    chance = torch.Generator().manual_seed(7)
+    seen = torch.randint(0, 256, (*shape, 48, 3), generator=chance)
+    seen[..., 1] = torch.randint(0, 16, (*shape, 48), generator=chance)
+    lengths = torch.randint(0, 49, (*shape, 1), generator=chance)
+    seen[torch.arange(48).expand(*shape, 48) >= lengths] = torch.tensor([255, 0, 0])
+    return seen.to(torch.uint8)
+
+
+def test_a_published_policy_gives_mettagrids_own_numbers(tmp_path, repo_id):
+    """Epoch 140 of the real run through the Hub, on 2,230 observations: logits, values and states to 1e-5.
+
+    In one batch, one by one, and in steps that carry the state; another epoch's weights give other numbers.
+    """
+    asked = {"one batch": tokens(1, 1000), "steps": tokens(50, 20), "single": tokens(200, 1)}
+    asked["nothing above 1"] = tokens(1, 30) % 2
+    torch.save(asked, tmp_path / "asked.pt")
+    metta_hub.push(PT, repo_id)
+    policy = metta_hub.from_pretrained(repo_id)
+    other = metta_hub.from_pretrained(DATA / "run" / "model_000202.pt")
+    environment = json.dumps(LSTM["policy_env_interface"])
+    source = bundles.folder(tmp_path / NAME)
+    command = [LOADER, "-c", _COMPUTE, source, environment, tmp_path / "asked.pt", tmp_path / "answered.pt"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    worst = {}
+    for name, expected in torch.load(tmp_path / "answered.pt").items():
+        logits, values, state = computed(policy, asked[name])
+        worst[name] = (logits - expected["logits"]).abs().max().item()
+        assert worst[name] <= 1e-5
+        assert (values - expected["values"]).abs().max() <= 1e-5
+        for part, theirs in zip(state, (expected["lstm_h"], expected["lstm_c"]), strict=True):
+            assert (part - theirs.transpose(0, 1)).abs().max() <= 1e-5
+        assert (computed(other, asked[name])[0] - expected["logits"]).abs().max() > 1e-2
+    print("largest differences of logits:", worst)
+
+
+@torch.no_grad()
+def computed(policy, observations):
+    """Logits and values [T, B, …] of steps [T, B, …], and the last state."""
+    logits, values, state = [], [], None
+    for step in observations:
+        out = policy.evaluate(step, state)
+        logits.append(out.logits)
+        values.append(out.value)
+        state = out.state
+    return torch.stack(logits), torch.stack(values), state
+
+
+def test_the_recorded_numbers_are_mettagrids():
+    command = [LOADER, lstm_reference.__file__]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    recorded = json.loads((DATA / "mettagrid_lstm.json").read_text())
+    assert numbers(json.loads(done.stdout)) == pytest.approx(numbers(recorded), abs=1e-6)
+
+
+def numbers(value):
+    """Every number, in order."""
+    if isinstance(value, float):
+        return [value]
+    items = [item for _, item in sorted(value.items())] if isinstance(value, dict) else value
+    return [number for item in items for number in numbers(item)]

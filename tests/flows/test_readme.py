@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import metta_hub
 from support import DATA
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -69,10 +70,21 @@ def test_the_old_checkpoints(tmp_path):
 def test_the_python(folder, hub, monkeypatch):
     monkeypatch.chdir(folder)
     names = {}
-    examples = blocks("python")
-    assert len(examples) == 2
-    for example in examples:
+    for example in (blocks("python")[0], blocks("python")[2]):
         exec(compile(example, "README.md", "exec"), names)
+
+
+def test_the_policy(hub, api, monkeypatch, capsys):
+    """A record of Metta's, published, runs as the example says."""
+    api.delete_repo("org/nav", missing_ok=True)
+    metta_hub.push(DATA / "records" / "model_0005.pt", "org/nav")
+    _, example, _ = blocks("python")
+    found = {"metta_hub": metta_hub}
+    exec(compile(example, "README.md", "exec"), found)
+    name, _, parameter = capsys.readouterr().out.strip().rpartition("_")
+    assert name in found["policy"].action_names
+    assert parameter.isdigit()
+    assert found["logits"].shape == (1, 9)
 
 
 def test_every_command_is_in_the_table_and_every_option_exists(cli):

@@ -21,7 +21,7 @@ import torch
 import bundles
 import metta_hub
 from metta_hub import PolicyMetadata, PolicyRecord, PolicyStore, errors, policies
-from support import DATA, SHARED
+from support import DATA, SHARED, killed_at_change
 
 ORACLE = json.loads((DATA / "store_oracle.json").read_text())
 RUN = DATA / "run"
@@ -576,6 +576,27 @@ def test_a_record_that_was_saved_elsewhere_is_not_taken_for_the_old_one(store, t
     assert store.load_from_uri(old).metadata.epoch == 1
 
 
+def test_a_record_that_was_made_is_not_taken_for_one_that_was_read(store, tmp_path):
+    path = store.save(record_of(Tiny(), epoch=7), tmp_path / "model_0007.pt").file_path
+    fresh = PolicyStore()
+    made = fresh.create_empty_policy_record("model_0007.pt", path)
+    first = made.policy
+    read = fresh.load_from_uri(path)
+    assert (made.metadata.epoch, read.metadata.epoch) == (0, 7)
+    assert read.policy is not None
+    PolicyStore().save(record_of(Tiny(), epoch=8), path)
+    again = fresh.create_empty_policy_record("model_0007.pt", path).policy
+    assert not again.encoder.weight.equal(first.encoder.weight)
+
+
+def test_a_repo_that_goes_on_gives_a_made_record_its_newest_policy(published, store, tmp_path):
+    uri = f"hf://{published}"
+    assert PolicyRecord(store, "nav", uri, {}).policy(torch.ones(4))[0] == 80
+    module = Tiny()
+    metta_hub.push(PolicyStore().save(record_of(module, epoch=30), tmp_path / "model_0030.pt").file_path, published)
+    assert PolicyRecord(store, "nav", uri, {}).policy.encoder.weight.equal(module.encoder.weight)
+
+
 def test_many_threads_get_one_policy(store, tmp_path, built):
     path = store.save(record_of(Tiny()), tmp_path / "model_0001.pt").file_path
     with ThreadPoolExecutor(8) as pool:
@@ -632,6 +653,69 @@ def test_a_folder_is_migrated_as_the_document_says(store, tmp_path, monkeypatch)
     assert metta_hub.migrate_all_checkpoints_in_dir("checkpoints/", store, dry_run=False) == expected
     assert store.load_from_uri(expected[0][1]).metadata.epoch == 5
     assert metta_hub.migrate_all_checkpoints_in_dir("checkpoints/", store, dry_run=False) == []  # Metta does it again
+
+
+@pytest.mark.usefixtures("built")
+def test_an_agent_of_an_old_record_is_loaded_and_saved(store, tmp_path):
+    """Metta's store does not load even the pairs that it wrote itself (specification, section 2.5)."""
+    old = store.load_from_uri(DATA / "records" / "model_0005.pt")
+    agent = old.policy_as_metta_agent()
+    observation = torch.stack([agent.example_observation()] * 2)
+    new = store.save(old, tmp_path / "model_0006.pt")
+    assert (new.metadata.epoch, new.metadata.model_info["type"]) == (5, "MettaAgent")
+    again = PolicyStore().load_from_uri(new.uri).policy_as_metta_agent()
+    assert again is not agent
+    assert again.evaluate(observation).logits.equal(agent.evaluate(observation).logits)
+    assert again.action_names == agent.action_names
+
+
+def test_an_agent_that_met_another_environment_is_saved_as_it_is_now(store, tmp_path):
+    """Metta writes the names of the actions that it had before, and not the rows of their embeddings at all."""
+    record = store.load_from_uri(DATA / "records" / "model_0005.pt")
+    agent = record.policy
+    names, most = agent.action_names[::-1], agent.action_max_params[::-1]
+    features = {name: {"id": id_, "normalization": 1.0} for name, id_ in agent.original_feature_mapping.items()}
+    agent.initialize_to_environment(features, [*names, "jump"], [*most, 1])
+    observation = torch.stack([agent.example_observation()] * 2)
+    store.save(record, tmp_path / "model_0006.pt")
+    again = PolicyStore().load_from_uri(record.uri).policy
+    assert again.action_names == [*names, "jump"]
+    assert again.evaluate(observation).logits.equal(agent.evaluate(observation).logits)
+    for policy in (again, agent):  # and the names of before are found again
+        policy.initialize_to_environment(features, names[:1], most[:1])
+    assert again.evaluate(observation).logits.equal(agent.evaluate(observation).logits)
+
+
+def test_what_stands_where_the_folder_should_be(store, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(errors.FileError, match="cannot be written"):
+        store.save(record_of(Tiny()), tmp_path / "taken" / "model_0001.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.slow
+def test_a_save_that_is_killed_leaves_the_old_pair_or_the_new_one(store, tmp_path):
+    code = (
+        "import sys, torch; from metta_hub import PolicyRecord, PolicyStore\n"
+        "record = PolicyRecord(None, 'nav', None, {'epoch': 2})\n"
+        "record.policy = torch.nn.Linear(2, 2)\n"
+        "PolicyStore().save(record, sys.argv[1])"
+    )
+    number, killed, seen = 0, True, set()
+    while killed:
+        number += 1
+        folder = tmp_path / str(number)
+        path = folder / "model_0001.pt"
+        store.save(record_of(torch.nn.Linear(2, 1), epoch=1), path)
+        killed = killed_at_change(folder, number, "-c", code, path)
+        record = store.load_from_uri(path)
+        seen.add(record.metadata.epoch)
+        assert len(torch.load(path)["bias"]) == record.metadata.epoch
+        store.save(record_of(torch.nn.Linear(2, 3), epoch=3), path)
+        assert sorted(one.name for one in folder.iterdir()) == ["model_0001.json", "model_0001.pt"]
+        assert store.load_from_uri(path).metadata.epoch == 3
+    assert seen == {1, 2}
+    assert number > 4
 
 
 # --- metadata ---

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metta_hub import formats, metadata, names, policies
+from metta_hub import architecture, formats, metadata, names, policies
 from metta_hub import index as index_file
 from metta_hub.api import migrating
 from metta_hub.api.survey import bundles
@@ -16,7 +16,7 @@ from metta_hub.api.survey.look import Looked, look
 from metta_hub.api.survey.places import File, Place
 from metta_hub.errors import MettaHubError
 from metta_hub.formats import bundle, pair, record, repo, safetensors_file, sharded, state_dict, wrapped
-from metta_hub.metadata import Metadata
+from metta_hub.metadata import JSON, Metadata
 
 #: What the weights of a bundle may be.
 _WEIGHTS = frozenset({state_dict.FORMAT, safetensors_file.FORMAT})
@@ -76,7 +76,7 @@ class Judge:
         if not trouble and looked.format not in self._formats:
             trouble = f"metta-hub does not read {looked.format}s yet"
         hindrance = trouble or _unprintable_name(candidate)
-        run = not trouble and looked.architecture in self._architectures
+        unbuilt = _why_not_run(looked, self._architectures)
         return ScannedFile(
             path=candidate.path,
             format=looked.format,
@@ -86,9 +86,9 @@ class Judge:
             epoch=_epoch_in(candidate) if looked.epoch is None else looked.epoch,
             publish=not hindrance,
             describe=not trouble,
-            run=run,
+            run=not trouble and not unbuilt,
             migrate=looked.format in migrating.FORMATS and not candidate.is_new,
-            reason=hindrance or (None if run else _why_not_run(looked)),
+            reason=hindrance or unbuilt or None,
         )
 
     def _look(self, candidate: Candidate) -> Looked:
@@ -148,7 +148,9 @@ def _bundle(candidate: Candidate, found: Bundle, looked: Looked) -> Looked:
 def _described(known: Metadata, candidate: Candidate) -> Looked:
     """A pair by what its metadata say."""
     epoch, info = known.values.get("epoch"), known.values.get("model_info")
-    kind = info.get("type") if isinstance(info, dict) else None
+    info = info if isinstance(info, dict) else {}
+    kind = info.get("type")
+    kind = kind if isinstance(kind, str) else None
     weights: Any = known.block.get("weights")
     is_of_other = (
         isinstance(weights, Mapping)
@@ -157,13 +159,29 @@ def _described(known: Metadata, candidate: Candidate) -> Looked:
     )
     return Looked(
         pair.FORMAT,
-        architecture=kind if isinstance(kind, str) else None,
+        architecture=kind,
         epoch=epoch if type(epoch) is int else None,
         trouble="its JSON describes a .pt of another size" if is_of_other else "",
+        unbuilt=_unbuilt(info) if policies.BUILT_IN.get(kind or "") == policies.METTA_AGENT else "",
     )
 
 
-def _why_not_run(looked: Looked) -> str:
+def _unbuilt(info: Mapping[str, JSON]) -> str:
+    """Why no agent of Metta's is built from metadata, as far as they alone tell."""
+    if info.get("architecture") is None:
+        return "its metadata hold no component graph; that of a shipped agent is recognised when it is loaded"
+    try:
+        architecture.parse(info["architecture"])
+    except MettaHubError as error:
+        return _without_values(error)
+    return ""
+
+
+def _why_not_run(looked: Looked, architectures: frozenset[str]) -> str:
+    """Why the policy cannot be built, as far as was looked; empty when nothing speaks against it."""
+    if looked.architecture in architectures:
+        other = looked.format == record.FORMAT and looked.era in {record.OLDEST, record.BARE}
+        return "agents of its time may have parts that nothing here builds" if other else looked.unbuilt
     if looked.architecture is not None:
         return f"nothing here builds the architecture '{looked.architecture[:80]}'"
     if looked.format in {record.FORMAT, repo.FORMAT}:

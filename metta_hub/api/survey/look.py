@@ -41,6 +41,7 @@ class Looked:
         architecture: the class of the policy, where it says so early.
         epoch: where it says so early.
         trouble: why it is not read; "" when nothing speaks against it.
+        unbuilt: why its policy is not built, though its class is one that is; "" when nothing speaks against it.
     """
 
     format: str
@@ -48,6 +49,7 @@ class Looked:
     architecture: str | None = None
     epoch: int | None = None
     trouble: str = ""
+    unbuilt: str = ""
 
 
 def look(file: File, read: Read) -> Looked:

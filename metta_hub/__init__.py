@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from metta_hub.api.migrate import migrate_checkpoint as migrate_checkpoint
     from metta_hub.api.pull import pull as pull
     from metta_hub.api.push import push as push
+    from metta_hub.api.save import save_pretrained as save_pretrained
     from metta_hub.api.scan import scan as scan
+    from metta_hub.api.trying import try_policy as try_policy
     from metta_hub.api.verify import verify as verify
     from metta_hub.errors import MettaHubError as MettaHubError
     from metta_hub.policies import create_model_from_metadata as create_model_from_metadata
@@ -48,7 +50,9 @@ _PLACES = {
     "pull": "metta_hub.api.pull",
     "push": "metta_hub.api.push",
     "register": "metta_hub.policies",
+    "save_pretrained": "metta_hub.api.save",
     "scan": "metta_hub.api.scan",
+    "try_policy": "metta_hub.api.trying",
     "verify": "metta_hub.api.verify",
 }
 
@@ -71,7 +75,9 @@ __all__ = [
     "pull",
     "push",
     "register",
+    "save_pretrained",
     "scan",
+    "try_policy",
     "verify",
 ]
 

@@ -39,7 +39,7 @@ class Environment:
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The actions in the order of the logits: `move_1` for parameter 1 of `move`; names alone without parameters."""
+        """The actions in the order of the logits: `move_1` for parameter 1 of `move`; names where there are none."""
         if self.actions is None or self.max_params is None or len(self.actions) != len(self.max_params):
             return self.actions
         pairs = zip(self.actions, self.max_params, strict=True)

@@ -38,16 +38,31 @@ class Publishable:
 MAX_UNUSED = 1 << 20
 
 
-def judge(
-    source: Checkpoint, *, pt: bool = True, settings: Sequence[str] = (), metadata_file: Path | None = None
-) -> Publishable:
+@dataclass(frozen=True)
+class Filling:
+    """What the author adds to the metadata of a checkpoint.
+
+    Attributes:
+        settings: `key=value` texts.
+        metadata_file: a JSON file whose keys are taken before `settings`.
+        assume_preset: whether the options of a shipped agent are taken for those that nothing shows.
+    """
+
+    settings: Sequence[str] = ()
+    metadata_file: Path | None = None
+    assume_preset: bool = False
+
+
+_NOTHING = Filling()
+
+
+def judge(source: Checkpoint, filling: Filling = _NOTHING, *, pt: bool = True) -> Publishable:
     """Decide what is published of a checkpoint.
 
     Args:
         source: as it was read.
+        filling: what its metadata lack.
         pt: whether the original `.pt` is published, too.
-        settings: `key=value` texts that fill in metadata.
-        metadata_file: a JSON file whose keys fill in metadata, before `settings`.
 
     Raises:
         SecretError: something looks like a credential; names the place, never the secret.
@@ -64,7 +79,7 @@ def judge(
         )
     if pt and (looked := _original(source)):
         _check_pickle(looked)
-    known = _with_architecture(_completed(source.metadata, settings, metadata_file), source.weights)
+    known = _with_architecture(_completed(source.metadata, filling), source.weights, assume=filling.assume_preset)
     uri = known.values.get("uri")
     published = {**known.values, "uri": f"file://{source.name}.pt"}
     values, redactions = scrub.scrub(published)
@@ -80,18 +95,21 @@ def judge(
     return Publishable(replace(source, metadata=clean), block, redactions, uri if isinstance(uri, str) else None)
 
 
-def _completed(known: Metadata, settings: Sequence[str], metadata_file: Path | None) -> Metadata:
-    if not settings and metadata_file is None:
+def _completed(known: Metadata, filling: Filling) -> Metadata:
+    if not filling.settings and filling.metadata_file is None:
         return known
     values = dict(known.values)
-    if metadata_file is not None:
-        document = targets.source(metadata_file)
+    if filling.metadata_file is not None:
+        document = targets.source(filling.metadata_file)
         values |= metadata.parse(files.read_document(document), document).values
-    return known.with_values(metadata.assign(values, settings))
+    return known.with_values(metadata.assign(values, filling.settings))
 
 
-def _with_architecture(known: Metadata, weights: Weights) -> Metadata:
-    """With the component graph of the shipped agent that the weights are surely of, where the metadata have none."""
+def _with_architecture(known: Metadata, weights: Weights, *, assume: bool) -> Metadata:
+    """With the component graph of the shipped agent that the weights are of, where the metadata have none.
+
+    What of it neither names nor shapes show is taken only if the author wants to `assume` it, and listed.
+    """
     info = known.values.get("model_info")
     if not isinstance(info, dict) or info.get("architecture") is not None:
         return known
@@ -99,7 +117,7 @@ def _with_architecture(known: Metadata, weights: Weights) -> Metadata:
         found = architecture.recognise(description.shapes(weights), info)
     except ArchitectureError:  # they do not say what it observes
         return known
-    if found is None or found.assumed:
+    if found is None or (found.assumed and not assume):
         return known
     space: dict[str, JSON] = {
         "type": "Box",
@@ -111,7 +129,8 @@ def _with_architecture(known: Metadata, weights: Weights) -> Metadata:
     listed = known.block.get("added")
     added: list[JSON] = [*(listed if isinstance(listed, list) else []), *(f"/model_info/{key}" for key in new)]
     completed = known.with_values({**known.values, "model_info": {**info, **new}})
-    return replace(completed, block={"format_version": metadata.FORMAT_VERSION, **known.block, "added": added})
+    block: dict[str, JSON] = {"format_version": metadata.FORMAT_VERSION, **known.block, "added": added}
+    return replace(completed, block=block | ({"assumed": list(found.assumed)} if found.assumed else {}))
 
 
 def _check_names(source: Checkpoint) -> None:

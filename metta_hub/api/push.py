@@ -5,27 +5,30 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from metta_hub import card, formats, scrub
-from metta_hub.api import judging, materials, preflight, probes, publication, sources, targets
-from metta_hub.api.judging import Publishable
-from metta_hub.api.materials import Materials
+from metta_hub import card, scrub
+from metta_hub.api import looking, preflight, publication, sources, targets
+from metta_hub.api.judging import Filling, Publishable
 from metta_hub.api.preflight import Place, Wish
 from metta_hub.api.publication import Publication, Request
 from metta_hub.api.remote import RepoCommit
-from metta_hub.api.report import Report, count, megabytes, silent, working
+from metta_hub.api.report import Report, megabytes, silent
+from metta_hub.api.save import save_pretrained
 from metta_hub.checkpoint import Origin
 from metta_hub.errors import ConflictError, HubError, MettaHubError, ParentMovedError, UsageError
 from metta_hub.formats import scratch
 from metta_hub.hub import Committed, Hub
-from metta_hub.names import CARD, PROBE
+from metta_hub.names import CARD
 from metta_hub.scrub import Redaction
+
+if TYPE_CHECKING:
+    from metta_hub.policies import Module
 
 #: How often a publication is planned and tried, because somebody else published meanwhile.
 TRIES = 12
 #: Seconds to wait at most before the second try and before any other: as long as a publication takes, about.
 FIRST_WAIT, LONGEST_WAIT = 0.2, 2.0
-_CHANGED = "the file changed while it was being published; nothing was published"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Pushed:
 
 
 def push(
-    path: Path | str,
+    policy: "Path | str | Module",
     repo: str,
     *,
     revision: str | None = None,
@@ -89,19 +92,21 @@ def push(
     dry_run: bool = False,
     pt: bool = True,
     promote: bool = True,
-    probe: bool | Path = False,
+    probe: bool | Path | None = None,
     replace: bool = False,
     template: str = "default",
     license: str | None = None,  # noqa: A002  (the Hub's and the command line's word)
     settings: Sequence[str] = (),
     metadata_file: Path | None = None,
+    assume_preset: bool = False,
     report: Report = silent,
 ) -> Pushed:
-    """Publish a checkpoint of any format as one commit.
+    """Publish a checkpoint of any format, or a policy, as one commit.
 
     Args:
-        path: a file of a pair, a plain `.pt`, a `.safetensors` file, the index or folder of sharded ones, a bundle,
-            or an old file: of that the pair is published that `migrate` would make.
+        policy: a file of a pair, a plain `.pt`, a `.safetensors` file, the index or folder of sharded ones, a bundle,
+            or an old file: of that the pair is published that `migrate` would make; or a module, as `from_pretrained`
+            gives them: of that the pair that `save_pretrained` would write.
         repo: `org/name`, or a bare name for a repo of one's own.
         revision: the branch; made when it is not there.
         private: the visibility of a repo that is made; the other one than an existing repo's is refused.
@@ -115,12 +120,14 @@ def push(
         pt: publish the original `.pt` (and what gives it back later); without it the mirror is all.
         promote: make the checkpoint the root.
         probe: run the policy, and publish what it puts out for eight observations, so that others can compare; or a
-            file with such outputs, recorded by whatever code the policy was trained with.
+            file with such outputs, recorded by whatever code the policy was trained with. None makes one for modules.
         replace: put it in place of another run's checkpoint of that name.
         template: name or file of a card template.
         license: the Hub's id of a licence.
         settings: `key=value` texts that fill in metadata.
         metadata_file: a JSON file that fills in metadata.
+        assume_preset: take the options of Metta's shipped agent where the metadata hold no architecture and the
+            weights do not show them; what was assumed is published with it.
         report: told what is being done.
 
     Raises:
@@ -134,13 +141,15 @@ def push(
         scrub.check_text(text or "", option)
     wish = Wish(reference, private, create_pr, tag)
     preflight.check_names(wish)
-    source = targets.source(path)
+    source = targets.source(policy) if isinstance(policy, Path | str) else policy
     card.read_template(template)
     hub = Hub("push", publishing=True, token=token, cache_dir=cache_dir)
-    item = _look(source, settings, metadata_file, report, pt=pt)
-    place = preflight.check(hub, wish)
+    filling = Filling(settings, metadata_file, assume_preset=assume_preset)
     with scratch.folder() as folder:
-        probed = _probe(item, probe, folder, report)
+        path = source if isinstance(source, Path) else save_pretrained(source, folder).pt
+        item = looking.look(path, filling, report, pt=pt)
+        place = preflight.check(hub, wish)
+        probed = looking.probe(item, path is not source if probe is None else probe, folder, report)
         job = _Job(
             hub=hub,
             wish=wish,
@@ -148,7 +157,7 @@ def push(
             request=Request(promote=promote, replace=replace, template=template, license_id=license, probe=probed),
             message=scrub.scrub_text(commit_message or f"Publish {item.checkpoint.name}")[0],
             description=scrub.scrub_text(commit_description)[0],
-            files=_Files(item, folder, keep_pt=pt, report=report),
+            files=looking.Files(item, folder, keep_pt=pt, report=report),
             report=report,
         )
         return _rehearse(job, place) if dry_run else _publish(job, place)
@@ -164,73 +173,8 @@ class _Job:
     request: Request
     message: str
     description: str
-    files: "_Files"
+    files: "looking.Files"
     report: Report
-
-
-def _look(path: Path, settings: Sequence[str], metadata_file: Path | None, report: Report, *, pt: bool) -> Publishable:
-    source = formats.read(path)
-    known, weights = source.metadata.values, source.weights
-    epoch = known.get("epoch")
-    read = [
-        source.origin.format,
-        count(len(weights.tensors), "tensor"),
-        count(weights.parameters, "parameter"),
-    ]
-    report("read", ", ".join([*read, f"epoch {epoch if isinstance(epoch, int) else 'unknown'}"]))
-    with sources.unchanged(source.origin, _CHANGED):
-        item = judging.judge(source, pt=pt, settings=settings, metadata_file=metadata_file)
-    for redaction in item.redactions:
-        report("clean", _redaction_in_words(item, redaction))
-    return item
-
-
-def _probe(item: Publishable, wanted: bool | Path, folder: Path, report: Report) -> Path | None:
-    """The probe to publish, if one is wanted."""
-    if wanted is False:
-        return None
-    recorded = None if wanted is True else targets.source(wanted)
-    with sources.unchanged(item.checkpoint.origin, _CHANGED):
-        return probes.make(item.checkpoint, recorded, folder / PROBE, report)
-
-
-def _redaction_in_words(item: Publishable, redaction: Redaction) -> str:
-    if redaction.pointer == "/uri" and item.uri is not None:
-        return f"/uri: {_shortened(item.uri)} → {item.checkpoint.metadata.values['uri']}"
-    return f"{redaction.pointer}: {redaction.kind} removed"
-
-
-def _shortened(uri: str) -> str:
-    """`file:///home/…/model_0100.pt`: enough to recognise a path, not enough to give it away."""
-    parts = uri.split("/")
-    return "/".join([*parts[:4], "…", parts[-1]]) if len(parts) > 5 else uri  # noqa: PLR2004  (file: "" "" home … name)
-
-
-class _Files:
-    """Makes the files of a checkpoint at most once, and not at all when the repo holds them already."""
-
-    def __init__(self, item: Publishable, folder: Path, *, keep_pt: bool, report: Report) -> None:
-        self._item = item
-        self._folder = folder
-        self._keep_pt = keep_pt
-        self._report = report
-        self._made: Materials | None = None
-
-    def for_repo(self, repo: RepoCommit) -> Materials:
-        """The files, as far as this repo lacks them."""
-        if self._made is None:
-            with working(self._report, "check"):
-                known = materials.known(self._item.checkpoint, repo, keep_pt=self._keep_pt)
-            if known is not None:
-                return known
-        return self.made()
-
-    def made(self) -> Materials:
-        """All the files."""
-        if self._made is None:
-            self._made = materials.make(self._item.checkpoint, self._folder, keep_pt=self._keep_pt, report=self._report)
-            self._report("prove", self._made.proof)
-        return self._made
 
 
 def _rehearse(job: _Job, place: Place) -> Pushed:
@@ -252,7 +196,7 @@ def _plan_ahead(job: _Job, place: Place) -> Publication:
 
 def _plan(job: _Job, repo: RepoCommit) -> Publication:
     """Make the files and decide what to do with them."""
-    with sources.unchanged(job.item.checkpoint.origin, _CHANGED):
+    with sources.unchanged(job.item.checkpoint.origin, looking.CHANGED):
         return publication.plan(job.item, job.files.for_repo(repo), repo, job.request)
 
 
@@ -320,7 +264,7 @@ def _commit(job: _Job, place: Place, repo: RepoCommit, planned: Publication) -> 
         message=job.message,
         description=job.description,
         create_pr=job.wish.create_pr,
-        check_sources=lambda: sources.require_unchanged(job.item.checkpoint.origin, _CHANGED),
+        check_sources=lambda: sources.require_unchanged(job.item.checkpoint.origin, looking.CHANGED),
     )
 
 

@@ -1,6 +1,7 @@
 """save: a policy in memory → a local pair. describe → take the bytes → write."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metta_hub import disk, metadata, names, policies
 from metta_hub.checkpoint import Checkpoint, Origin
@@ -9,7 +10,30 @@ from metta_hub.formats import files, pair
 from metta_hub.formats.pair import PairFiles
 from metta_hub.metadata import Metadata
 
+if TYPE_CHECKING:
+    from metta_hub.policies import Module
+
 _FORMAT = "module"
+
+
+def save_pretrained(policy: "Module", folder: Path | str, *, name: str | None = None) -> PairFiles:
+    """Write a policy as a pair: one that `from_pretrained` gave with the metadata of its checkpoint, as it is now.
+
+    Args:
+        policy: a `torch.nn.Module`, on any device.
+        folder: where; made when it is not there.
+        name: of the pair's files, without an ending; None for that of its checkpoint, else `policy`.
+
+    Raises:
+        MettaHubError: as `save`.
+    """
+    policies.require_torch()
+    from metta_hub.policies.tensors import unwrapped
+
+    pretrained = policies.pretrained(unwrapped(policy))
+    known = metadata.from_values({}) if pretrained is None else pretrained.metadata
+    called = name or ("policy" if pretrained is None else pretrained.name)
+    return save(policy, known, Path(folder).expanduser() / f"{called}.pt")
 
 
 def save(policy: object, known: Metadata, target: Path) -> PairFiles:

@@ -52,6 +52,6 @@ def completed(info: Mapping[str, JSON], tensors: Mapping[str, Shape], *, assume:
             found.preset,
             found.assumed,
             hint="migrate the record that the pair was made of, which holds them; or"
-            " metta_hub.from_pretrained(…, assume_preset=True) takes those of the shipped agent",
+            " --assume-preset, in Python assume_preset=True, takes those of the shipped agent",
         )
     return Completed({**info, "architecture": found.architecture}, found.preset, found.assumed)

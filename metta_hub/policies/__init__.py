@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.errors import ConflictError, MissingDependencyError, UnknownArchitectureError
-from metta_hub.policies.description import UNNAMED, Description
+from metta_hub.policies.description import UNNAMED, Description, Pretrained
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -28,6 +28,8 @@ Builder = Callable[[Mapping[str, Any]], "Module"]
 
 ENTRY_POINTS = "metta_hub.policies"
 _BUILDERS: dict[str, Builder] = {}
+#: The attribute in which a policy remembers what it was built from; copies of it remember, too.
+_PRETRAINED = "_metta_hub_pretrained"
 
 #: The module that builds Metta's agents from their component graphs.
 METTA_AGENT = "metta_agent"
@@ -97,7 +99,14 @@ def build(
     loading.load_weights(module, checkpoint.weights, strict=strict)
     said = checkpoint.metadata.block.get("assumed")
     _warn_of_assumptions([*getattr(module, "assumed", ()), *(said if isinstance(said, list) else ())])
+    vars(module)[_PRETRAINED] = Pretrained(checkpoint.name, checkpoint.metadata)
     return loading.placed(module, device, dtype).eval()
+
+
+def pretrained(module: object) -> Pretrained | None:
+    """What a policy that `build` gave was built from; None of any other."""
+    found = vars(module).get(_PRETRAINED)
+    return found if isinstance(found, Pretrained) else None
 
 
 def create_model_from_metadata(

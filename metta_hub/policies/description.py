@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from metta_hub.checkpoint import Checkpoint, Weights
+from metta_hub.metadata import Metadata
 from metta_hub.strict_json import JSON
 
 #: What torch's wrappers put before every name: a distributed module's, a compiled one's.
@@ -42,6 +43,14 @@ class Description:
         """The name of its architecture; `UNNAMED` when it has none."""
         found = self.info.get("type")
         return found if isinstance(found, str) and found else UNNAMED
+
+
+@dataclass(frozen=True, slots=True)
+class Pretrained:
+    """The checkpoint that a policy was built from, as far as saving it again needs it: its NAME and its metadata."""
+
+    name: str
+    metadata: Metadata
 
 
 def shapes(weights: Weights) -> dict[str, tuple[int, ...]]:

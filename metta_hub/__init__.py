@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from metta_hub.errors import MettaHubError as MettaHubError
     from metta_hub.policies import create_model_from_metadata as create_model_from_metadata
     from metta_hub.policies import register as register
+    from metta_hub.policies.metta_agent import PolicyState as PolicyState
 
 _PLACES = {
     "MettaHubError": "metta_hub.errors",
+    "PolicyState": "metta_hub.policies.metta_agent",
     "create_model_from_metadata": "metta_hub.policies",
     "diff": "metta_hub.api.diff",
     "export": "metta_hub.api.export",
@@ -46,6 +48,7 @@ _PLACES = {
 
 __all__ = [
     "MettaHubError",
+    "PolicyState",
     "__version__",
     "create_model_from_metadata",
     "diff",

@@ -2,8 +2,9 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from metta_hub import card, formats, scrub
@@ -14,7 +15,7 @@ from metta_hub.api.preflight import Place, Wish
 from metta_hub.api.publication import Publication, Request
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, count, megabytes, silent, working
-from metta_hub.checkpoint import Origin
+from metta_hub.checkpoint import Checkpoint, Origin
 from metta_hub.errors import ConflictError, HubError, MettaHubError, ParentMovedError
 from metta_hub.formats import scratch
 from metta_hub.hub import Committed, Hub
@@ -94,6 +95,7 @@ def push(
     license: str | None = None,  # noqa: A002  (the Hub's and the command line's word)
     settings: Sequence[str] = (),
     metadata_file: Path | None = None,
+    assume_preset: bool = False,
     report: Report = silent,
 ) -> Pushed:
     """Publish a checkpoint of any format as one commit.
@@ -118,6 +120,8 @@ def push(
         license: the Hub's id of a licence.
         settings: `key=value` texts that fill in metadata.
         metadata_file: a JSON file that fills in metadata.
+        assume_preset: publish the component graph of Metta's shipped agent with a pair that has none and other sizes;
+            what was assumed is recorded, and a warning names it at every load.
         report: told what is being done.
 
     Raises:
@@ -132,7 +136,8 @@ def push(
     source = targets.source(path)
     card.read_template(template)
     hub = Hub("push", publishing=True, token=token, cache_dir=cache_dir)
-    item = _look(source, settings, metadata_file, report, pt=pt)
+    judge = partial(judging.judge, pt=pt, settings=settings, metadata_file=metadata_file, assume_preset=assume_preset)
+    item = _look(source, judge, report)
     place = preflight.check(hub, wish)
     with scratch.folder() as folder:
         job = _Job(
@@ -162,7 +167,7 @@ class _Job:
     report: Report
 
 
-def _look(path: Path, settings: Sequence[str], metadata_file: Path | None, report: Report, *, pt: bool) -> Publishable:
+def _look(path: Path, judge: Callable[[Checkpoint], Publishable], report: Report) -> Publishable:
     source = formats.read(path)
     known, weights = source.metadata.values, source.weights
     epoch = known.get("epoch")
@@ -173,7 +178,7 @@ def _look(path: Path, settings: Sequence[str], metadata_file: Path | None, repor
     ]
     report("read", ", ".join([*read, f"epoch {epoch if isinstance(epoch, int) else 'unknown'}"]))
     with sources.unchanged(source.origin, _CHANGED):
-        item = judging.judge(source, pt=pt, settings=settings, metadata_file=metadata_file)
+        item = judge(source)
     for redaction in item.redactions:
         report("clean", _redaction_in_words(item, redaction))
     return item

@@ -10,7 +10,7 @@ from metta_hub.checkpoint import Checkpoint, Weights
 from metta_hub.containers import packed, torch_file
 from metta_hub.containers.torch_table import TorchFile
 from metta_hub.containers.torch_zip import TorchZip
-from metta_hub.errors import ArchitectureError, AssumptionError, FormatError, SecretError, UnknownArchitectureError
+from metta_hub.errors import ArchitectureError, FormatError, SecretError
 from metta_hub.formats import files
 from metta_hub.metadata import JSON, Metadata
 from metta_hub.policies import description
@@ -39,12 +39,7 @@ MAX_UNUSED = 1 << 20
 
 
 def judge(
-    source: Checkpoint,
-    *,
-    pt: bool = True,
-    settings: Sequence[str] = (),
-    metadata_file: Path | None = None,
-    assume_preset: bool = False,
+    source: Checkpoint, *, pt: bool = True, settings: Sequence[str] = (), metadata_file: Path | None = None
 ) -> Publishable:
     """Decide what is published of a checkpoint.
 
@@ -53,14 +48,12 @@ def judge(
         pt: whether the original `.pt` is published, too.
         settings: `key=value` texts that fill in metadata.
         metadata_file: a JSON file whose keys fill in metadata, before `settings`.
-        assume_preset: whether the options of a shipped agent may be taken for those that nothing shows.
 
     Raises:
         SecretError: something looks like a credential; names the place, never the secret.
         NotFoundError: there is no `metadata_file`.
         MetadataError: a setting does not fit the schema.
         FormatError: the `.pt` carries too much that no tensor uses.
-        UnknownArchitectureError: with `assume_preset`, the weights are of no shipped agent.
     """
     _check_names(source)
     if pt and source.origin.unused_bytes > MAX_UNUSED:
@@ -71,8 +64,7 @@ def judge(
         )
     if pt and (looked := _original(source)):
         _check_pickle(looked)
-    completed = _completed(source.metadata, settings, metadata_file)
-    known = _with_architecture(completed, source.weights, assume=assume_preset)
+    known = _with_architecture(_completed(source.metadata, settings, metadata_file), source.weights)
     uri = known.values.get("uri")
     published = {**known.values, "uri": f"file://{source.name}.pt"}
     values, redactions = scrub.scrub(published)
@@ -98,27 +90,28 @@ def _completed(known: Metadata, settings: Sequence[str], metadata_file: Path | N
     return known.with_values(metadata.assign(values, settings))
 
 
-def _with_architecture(known: Metadata, weights: Weights, *, assume: bool) -> Metadata:
-    """With the component graph that the weights are surely of (or, to `assume`, probably), where there is none."""
+def _with_architecture(known: Metadata, weights: Weights) -> Metadata:
+    """With the component graph of the shipped agent that the weights are surely of, where the metadata have none."""
     info = known.values.get("model_info")
     if not isinstance(info, dict) or info.get("architecture") is not None:
         return known
     try:
-        found = architecture.completed(info, description.shapes(weights), assume=assume)
-    except (ArchitectureError, AssumptionError, UnknownArchitectureError):
-        if assume:
-            raise
+        found = architecture.recognise(description.shapes(weights), info)
+    except ArchitectureError:  # they do not say what it observes
         return known
-    observed: list[JSON] = [*architecture.environment(info).observation]
-    space: dict[str, JSON] = {"type": "Box", "shape": observed, "dtype": "uint8"}
-    values = {"observation_space": space, **found.info}
-    added: list[JSON] = [f"/model_info/{key}" for key in ("architecture", "observation_space") if key not in info]
+    if found is None or found.assumed:
+        return known
+    space: dict[str, JSON] = {
+        "type": "Box",
+        "shape": list(architecture.environment(info).observation),
+        "dtype": "uint8",
+    }
+    more = {"architecture": found.architecture, "observation_space": space}
+    new = {key: item for key, item in more.items() if key not in info}
     listed = known.block.get("added")
-    block: dict[str, JSON] = {"format_version": metadata.FORMAT_VERSION, **known.block}
-    block["added"] = [*(listed if isinstance(listed, list) else []), *added]
-    if found.assumed:
-        block["assumed"] = [*found.assumed]
-    return replace(known.with_values({**known.values, "model_info": values}), block=block)
+    added: list[JSON] = [*(listed if isinstance(listed, list) else []), *(f"/model_info/{key}" for key in new)]
+    completed = known.with_values({**known.values, "model_info": {**info, **new}})
+    return replace(completed, block={"format_version": metadata.FORMAT_VERSION, **known.block, "added": added})
 
 
 def _check_names(source: Checkpoint) -> None:

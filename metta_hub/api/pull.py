@@ -126,21 +126,30 @@ def fetch(
     for path in wanted:
         if not again and repo.is_verified(path, entry.files[path].sha256):
             continue
-        state = FileState.of(folder / path)
         with working(report, "check"):
-            difference = _difference(copying.digest(folder / path), entry.files[path])
-            if difference:  # what lies in the cache may be damaged
-                with contextlib.suppress(HubUnreachableError):
-                    fetched = repo.fetch(path, anew=True)
-                    state = FileState.of(fetched)
-                    difference = _difference(copying.digest(fetched), entry.files[path])
-        if difference:
-            raise repo.relabelled(ChecksumError(path, path, difference), path)
-        repo.note_verified(path, entry.files[path].sha256, state)
+            require_listed(repo, entry.files[path], folder / path, path)
     try:
         return repo_format.read(folder, entry.name, original=original)
     except FormatError as error:
         raise repo.relabelled(error, _in_repo(Path(error.path), folder)) from error
+
+
+def require_listed(repo: RepoCommit, record: FileRecord, file: Path, path: str) -> None:
+    """Make sure that a downloaded file is the one that the repo lists; a damaged one is downloaded again, in place.
+
+    Raises:
+        ChecksumError: it still is not.
+    """
+    state = FileState.of(file)
+    difference = _difference(copying.digest(file), record)
+    if difference:  # what lies in the cache may be damaged
+        with contextlib.suppress(HubUnreachableError):
+            again = repo.fetch(path, anew=True)
+            state = FileState.of(again)
+            difference = _difference(copying.digest(again), record)
+    if difference:
+        raise repo.relabelled(ChecksumError(path, path, difference), path)
+    repo.note_verified(path, record.sha256, state)
 
 
 def _in_repo(path: Path, folder: Path) -> str:

@@ -2,9 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from metta_hub import card, formats, scrub
@@ -15,7 +14,7 @@ from metta_hub.api.preflight import Place, Wish
 from metta_hub.api.publication import Publication, Request
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, count, megabytes, silent, working
-from metta_hub.checkpoint import Checkpoint, Origin
+from metta_hub.checkpoint import Origin
 from metta_hub.errors import ConflictError, HubError, MettaHubError, ParentMovedError
 from metta_hub.formats import scratch
 from metta_hub.hub import Committed, Hub
@@ -95,7 +94,6 @@ def push(
     license: str | None = None,  # noqa: A002  (the Hub's and the command line's word)
     settings: Sequence[str] = (),
     metadata_file: Path | None = None,
-    assume_preset: bool = False,
     report: Report = silent,
 ) -> Pushed:
     """Publish a checkpoint of any format as one commit.
@@ -120,8 +118,6 @@ def push(
         license: the Hub's id of a licence.
         settings: `key=value` texts that fill in metadata.
         metadata_file: a JSON file that fills in metadata.
-        assume_preset: publish the component graph of Metta's shipped agent with a pair that has none and other sizes;
-            what was assumed is recorded, and a warning names it at every load.
         report: told what is being done.
 
     Raises:
@@ -136,8 +132,7 @@ def push(
     source = targets.source(path)
     card.read_template(template)
     hub = Hub("push", publishing=True, token=token, cache_dir=cache_dir)
-    judge = partial(judging.judge, pt=pt, settings=settings, metadata_file=metadata_file, assume_preset=assume_preset)
-    item = _look(source, judge, report)
+    item = _look(source, settings, metadata_file, report, pt=pt)
     place = preflight.check(hub, wish)
     with scratch.folder() as folder:
         job = _Job(
@@ -167,7 +162,7 @@ class _Job:
     report: Report
 
 
-def _look(path: Path, judge: Callable[[Checkpoint], Publishable], report: Report) -> Publishable:
+def _look(path: Path, settings: Sequence[str], metadata_file: Path | None, report: Report, *, pt: bool) -> Publishable:
     source = formats.read(path)
     known, weights = source.metadata.values, source.weights
     epoch = known.get("epoch")
@@ -178,7 +173,7 @@ def _look(path: Path, judge: Callable[[Checkpoint], Publishable], report: Report
     ]
     report("read", ", ".join([*read, f"epoch {epoch if isinstance(epoch, int) else 'unknown'}"]))
     with sources.unchanged(source.origin, _CHANGED):
-        item = judge(source)
+        item = judging.judge(source, pt=pt, settings=settings, metadata_file=metadata_file)
     for redaction in item.redactions:
         report("clean", _redaction_in_words(item, redaction))
     return item

@@ -228,20 +228,3 @@ def test_push_adds_no_graph_that_would_be_a_guess(repo_id, tmp_path):
     known = formats.read(metta_hub.pull(repo_id, tmp_path).pt).metadata
     assert "architecture" not in known.values["model_info"]
     assert "added" not in known.block
-
-
-def test_push_records_what_it_was_told_to_assume(repo_id, tmp_path):
-    [path] = (METTA / "latent_attn_tiny" / "small_s11" / "pair").glob("*.pt")
-    metta_hub.push(path, repo_id, assume_preset=True)
-    pulled = metta_hub.pull(repo_id, tmp_path)
-    block = formats.read(pulled.pt).metadata.block
-    assert "/model_info/architecture/components/obs_cross_attn/num_heads" in block["assumed"]
-    assert metta_hub.verify(path, repo_id).ok
-    for target in (repo_id, pulled.pt):
-        with pytest.warns(UserWarning, match="obs_cross_attn/num_heads"):
-            assert metta_hub.from_pretrained(target)
-    assert not metta_hub.push(pulled.pt, repo_id).changed
-    lone = tmp_path / "lone.pt"
-    torch.save({"weight": torch.ones(3)}, lone)
-    with pytest.raises(UnknownArchitectureError):
-        metta_hub.push(lone, repo_id, assume_preset=True, settings=["model_info.type=MettaAgent"])

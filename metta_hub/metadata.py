@@ -33,6 +33,7 @@ __all__ = [
     "numbers_in",
     "parse",
     "whole",
+    "without_added",
 ]
 
 #: Keys of a config.json that the Hub, transformers or diffusers act on (design, section 4; `_class_name` is added).
@@ -47,6 +48,9 @@ ACTED_ON = frozenset(
         "quantization_config",
     }
 )
+
+#: Keys of `model_info` that metta_hub may add, since a policy cannot be rebuilt without them (design, section 5).
+ADDED = ("architecture", "action_max_params", "action_embedding_rows", "observation_space")
 
 # What of an earlier block a writer repeats, so that a pulled pair pushed again gives the same bytes.
 _KEPT = ("added", "assumed", "original_name", "stripped")
@@ -166,6 +170,16 @@ def block_for(metadata: Metadata, facts: Mapping[str, JSON] | None = None) -> di
     if isinstance(earlier, list) and isinstance(more, list):
         block["redactions"] = earlier + [one for one in more if one not in earlier]
     return {key: value for key, value in sorted(block.items()) if value != []}
+
+
+def without_added(known: Metadata, others: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """The values without what metta_hub added to `model_info`, as far as `others` lack it."""
+    info, other = known.values.get("model_info"), others.get("model_info")
+    listed = known.block.get("added")
+    if not isinstance(info, dict) or not isinstance(other, dict) or not isinstance(listed, list):
+        return known.values
+    added = {key for key in ADDED if f"/model_info/{key}" in listed and key not in other}
+    return {**known.values, "model_info": {key: item for key, item in info.items() if key not in added}}
 
 
 def assign(values: Mapping[str, JSON], settings: Iterable[str]) -> dict[str, JSON]:

@@ -23,6 +23,7 @@ from metta_hub.errors import (
 from metta_hub.formats import bundle, files
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Entry, FileRecord
+from metta_hub.metadata import Metadata
 from metta_hub.names import CARD, CONFIG, INDEX
 
 ATTRIBUTES = ".gitattributes"
@@ -259,7 +260,8 @@ def check_weights_equal(one: Weights, other: Weights) -> Check:
     return Check("tensors", not found, "; ".join(found[:3]) or f"equal in {number} of {number}")
 
 
-def check_metadata_equal(one: Mapping[str, metadata.JSON], other: Mapping[str, metadata.JSON]) -> Check:
-    """Value by value, but for `uri`, which says where a file lies."""
-    differing = sorted(key for key in one.keys() | other.keys() if key != "uri" and one.get(key) != other.get(key))
+def check_metadata_equal(one: Metadata, other: Metadata) -> Check:
+    """Value by value, but for `uri`, which says where a file lies, and what metta_hub added to one of them alone."""
+    mine, theirs = metadata.without_added(one, other.values), metadata.without_added(other, one.values)
+    differing = sorted(key for key in mine.keys() | theirs.keys() if key != "uri" and mine.get(key) != theirs.get(key))
     return Check("metadata", not differing, f"differ in {', '.join(differing)}" if differing else "equal but for uri")

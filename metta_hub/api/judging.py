@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from metta_hub import metadata, scrub, strict_json
+from metta_hub import architecture, metadata, scrub, strict_json
 from metta_hub.api import targets
-from metta_hub.checkpoint import Checkpoint
+from metta_hub.checkpoint import Checkpoint, Weights
 from metta_hub.containers import packed, torch_file
 from metta_hub.containers.torch_table import TorchFile
 from metta_hub.containers.torch_zip import TorchZip
-from metta_hub.errors import FormatError, SecretError
+from metta_hub.errors import ArchitectureError, FormatError, SecretError
 from metta_hub.formats import files
 from metta_hub.metadata import JSON, Metadata
+from metta_hub.policies import description
 from metta_hub.scrub import Redaction
 
 
@@ -63,7 +64,7 @@ def judge(
         )
     if pt and (looked := _original(source)):
         _check_pickle(looked)
-    known = _completed(source.metadata, settings, metadata_file)
+    known = _with_architecture(_completed(source.metadata, settings, metadata_file), source.weights)
     uri = known.values.get("uri")
     published = {**known.values, "uri": f"file://{source.name}.pt"}
     values, redactions = scrub.scrub(published)
@@ -87,6 +88,30 @@ def _completed(known: Metadata, settings: Sequence[str], metadata_file: Path | N
         document = targets.source(metadata_file)
         values |= metadata.parse(files.read_document(document), document).values
     return known.with_values(metadata.assign(values, settings))
+
+
+def _with_architecture(known: Metadata, weights: Weights) -> Metadata:
+    """With the component graph of the shipped agent that the weights are surely of, where the metadata have none."""
+    info = known.values.get("model_info")
+    if not isinstance(info, dict) or info.get("architecture") is not None:
+        return known
+    try:
+        found = architecture.recognise(description.shapes(weights), info)
+    except ArchitectureError:  # they do not say what it observes
+        return known
+    if found is None or found.assumed:
+        return known
+    space: dict[str, JSON] = {
+        "type": "Box",
+        "shape": list(architecture.environment(info).observation),
+        "dtype": "uint8",
+    }
+    more = {"architecture": found.architecture, "observation_space": space}
+    new = {key: item for key, item in more.items() if key not in info}
+    listed = known.block.get("added")
+    added: list[JSON] = [*(listed if isinstance(listed, list) else []), *(f"/model_info/{key}" for key in new)]
+    completed = known.with_values({**known.values, "model_info": {**info, **new}})
+    return replace(completed, block={"format_version": metadata.FORMAT_VERSION, **known.block, "added": added})
 
 
 def _check_names(source: Checkpoint) -> None:

@@ -9,7 +9,7 @@ from metta_hub import disk, history
 from metta_hub.api import targets
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, silent, working
-from metta_hub.checkpoint import Checkpoint
+from metta_hub.checkpoint import Checkpoint, FileState
 from metta_hub.containers import copying
 from metta_hub.containers.copying import Written
 from metta_hub.errors import ChecksumError, FormatError, HubUnreachableError
@@ -105,13 +105,16 @@ def pull(
     )
 
 
-def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True, report: Report = silent) -> Checkpoint:
+def fetch(
+    repo: RepoCommit, entry: Entry, *, original: bool = True, again: bool = True, report: Report = silent
+) -> Checkpoint:
     """Download what gives a checkpoint back, and read it.
 
     Args:
         repo: where it is.
         entry: which it is.
         original: with the author's own `.pt`, or what gives that back; else only its tensors.
+        again: hash what was hashed before, too, though nobody wrote to it since.
         report: shown how far the work is.
 
     Raises:
@@ -121,26 +124,32 @@ def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True, report: Repo
     wanted = repo_format.needed_to_rebuild(entry, original=original)
     folder = repo.folder(wanted)
     for path in wanted:
+        if not again and repo.is_verified(path, entry.files[path].sha256):
+            continue
         with working(report, "check"):
-            require_intact(repo, entry, folder / path, path)
+            require_listed(repo, entry.files[path], folder / path, path)
     try:
         return repo_format.read(folder, entry.name, original=original)
     except FormatError as error:
         raise repo.relabelled(error, _in_repo(Path(error.path), folder)) from error
 
 
-def require_intact(repo: RepoCommit, entry: Entry, file: Path, path: str) -> None:
-    """Make sure that a downloaded file is the one that the index names; a damaged one is downloaded again, in place.
+def require_listed(repo: RepoCommit, record: FileRecord, file: Path, path: str) -> None:
+    """Make sure that a downloaded file is the one that the repo lists; a damaged one is downloaded again, in place.
 
     Raises:
         ChecksumError: it still is not.
     """
-    difference = _difference(copying.digest(file), entry.files[path])
+    state = FileState.of(file)
+    difference = _difference(copying.digest(file), record)
     if difference:  # what lies in the cache may be damaged
         with contextlib.suppress(HubUnreachableError):
-            difference = _difference(copying.digest(repo.fetch(path, anew=True)), entry.files[path])
+            again = repo.fetch(path, anew=True)
+            state = FileState.of(again)
+            difference = _difference(copying.digest(again), record)
     if difference:
         raise repo.relabelled(ChecksumError(path, path, difference), path)
+    repo.note_verified(path, record.sha256, state)
 
 
 def _in_repo(path: Path, folder: Path) -> str:

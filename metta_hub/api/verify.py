@@ -80,7 +80,7 @@ def _read(target: Path | Reference, connect: Callable[[Reference], RepoCommit]) 
 def _compare(one: Checkpoint, other: Checkpoint) -> Verified:
     made = (
         checks.check_weights_equal(one.weights, other.weights),
-        checks.check_metadata_equal(one.metadata.values, other.metadata.values),
+        checks.check_metadata_equal(one.metadata, other.metadata),
     )
     return _verdict(made, one.weights.tied)
 

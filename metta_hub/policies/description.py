@@ -29,8 +29,7 @@ class Description:
     @classmethod
     def of(cls, checkpoint: Checkpoint, *, assume_preset: bool = False) -> "Description":
         """Describe the policy of a checkpoint."""
-        tensors = unwrapped(checkpoint.weights)[0].tensors
-        return cls(checkpoint.metadata.values, {one.name: one.shape for one in tensors}, assume_preset)
+        return cls(checkpoint.metadata.values, shapes(checkpoint.weights), assume_preset)
 
     @property
     def info(self) -> Mapping[str, JSON]:
@@ -43,6 +42,11 @@ class Description:
         """The name of its architecture; `UNNAMED` when it has none."""
         found = self.info.get("type")
         return found if isinstance(found, str) and found else UNNAMED
+
+
+def shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
+    """Names → shapes, without what wrappers put before every name."""
+    return {tensor.name: tensor.shape for tensor in unwrapped(weights)[0].tensors}
 
 
 def unwrapped(weights: Weights) -> tuple[Weights, str]:

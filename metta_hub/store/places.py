@@ -192,5 +192,5 @@ _CHOOSING = ("run_name", "epoch", "agent_step", "score", "avg_reward", "reward_s
 def _metadata(repo: RepoCommit, entry: Entry) -> Metadata:
     path = names.metadata_file(entry.name)
     file = repo.fetch(path)
-    pull.require_intact(repo, entry, file, path)
+    pull.require_listed(repo, entry.files[path], file, path)
     return metadata.parse(files.read_document(file), path)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import metta_hub
+from metta_hub import formats
 from metta_hub.errors import AssumptionError, UnknownArchitectureError
 from policies.oracles import METTA, VARIANTS, activate, checkpoint, differences, environment, oracle, policy
 
@@ -195,3 +196,35 @@ def test_wrapped_names_load_and_it_is_said(path, prefix):
         agent = metta_hub.from_pretrained(METTA / "eras" / path, assume_preset=True)
     observation = agent.example_observation()[None]
     assert agent.evaluate(observation).logits.equal(metta_hub.from_pretrained(record).evaluate(observation).logits)
+
+
+@pytest.mark.parametrize("folder", FULL, ids=name)
+def test_push_adds_the_graph_of_a_shipped_agent_and_nothing_else_changes(folder, repo_id, tmp_path):
+    [path] = (folder / "pair").glob("*.pt")
+    commit = metta_hub.push(path, repo_id).commit
+    pulled = metta_hub.pull(repo_id, tmp_path)
+    known = formats.read(pulled.pt).metadata
+    assert known.block["added"] == ["/model_info/architecture", "/model_info/observation_space"]
+    assert known.values["model_info"]["observation_space"]["shape"] == environment(folder)["obs_shape"]
+    assert pulled.identical
+    assert metta_hub.verify(path, repo_id).ok
+    assert not metta_hub.push(pulled.pt, repo_id).changed
+    assert metta_hub.push(path, repo_id).commit == commit
+    model = metta_hub.create_model_from_metadata(known.values["model_info"])
+    model.load_state_dict(torch.load(pulled.pt, weights_only=True))
+    activate(folder, model)
+    assert differences(model, oracle(folder)).most <= CLOSE
+    assert differences(activated(folder, metta_hub.from_pretrained(repo_id)), oracle(folder)).most <= CLOSE
+
+
+def activated(folder, agent):
+    activate(folder, agent)
+    return agent
+
+
+def test_push_adds_no_graph_that_would_be_a_guess(repo_id, tmp_path):
+    [path] = (METTA / "latent_attn_tiny" / "options_s13" / "pair").glob("*.pt")
+    metta_hub.push(path, repo_id)
+    known = formats.read(metta_hub.pull(repo_id, tmp_path).pt).metadata
+    assert "architecture" not in known.values["model_info"]
+    assert "added" not in known.block

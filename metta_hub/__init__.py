@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from metta_hub.errors import MettaHubError as MettaHubError
     from metta_hub.policies import create_model_from_metadata as create_model_from_metadata
     from metta_hub.policies import register as register
+    from metta_hub.policies.metta_agent import PolicyState as PolicyState
     from metta_hub.store import PolicyMetadata as PolicyMetadata
     from metta_hub.store import PolicyRecord as PolicyRecord
     from metta_hub.store import PolicyStore as PolicyStore
@@ -36,6 +37,7 @@ _PLACES = {
     "MettaHubError": "metta_hub.errors",
     "PolicyMetadata": "metta_hub.store",
     "PolicyRecord": "metta_hub.store",
+    "PolicyState": "metta_hub.policies.metta_agent",
     "PolicyStore": "metta_hub.store",
     "create_model_from_metadata": "metta_hub.policies",
     "diff": "metta_hub.api.diff",
@@ -60,6 +62,7 @@ __all__ = [
     "MettaHubError",
     "PolicyMetadata",
     "PolicyRecord",
+    "PolicyState",
     "PolicyStore",
     "__version__",
     "create_model_from_metadata",

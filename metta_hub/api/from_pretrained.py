@@ -64,4 +64,5 @@ def from_pretrained(
         cache_dir=None if cache_dir is None else Path(cache_dir),
         local_files_only=local_files_only,
     )
-    return build(fetch(repo, history.select(repo.index, found.selector).entry, original=False))
+    entry = history.select(repo.index, found.selector).entry
+    return build(fetch(repo, entry, original=False, again=False), mapped=True)

@@ -9,7 +9,7 @@ from metta_hub import disk, history
 from metta_hub.api import targets
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import Report, silent, working
-from metta_hub.checkpoint import Checkpoint
+from metta_hub.checkpoint import Checkpoint, FileState
 from metta_hub.containers import copying
 from metta_hub.containers.copying import Written
 from metta_hub.errors import ChecksumError, FormatError, HubUnreachableError
@@ -105,13 +105,16 @@ def pull(
     )
 
 
-def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True, report: Report = silent) -> Checkpoint:
+def fetch(
+    repo: RepoCommit, entry: Entry, *, original: bool = True, again: bool = True, report: Report = silent
+) -> Checkpoint:
     """Download what gives a checkpoint back, and read it.
 
     Args:
         repo: where it is.
         entry: which it is.
         original: with the author's own `.pt`, or what gives that back; else only its tensors.
+        again: hash what was hashed before, too, though nobody wrote to it since.
         report: shown how far the work is.
 
     Raises:
@@ -121,6 +124,8 @@ def fetch(repo: RepoCommit, entry: Entry, *, original: bool = True, report: Repo
     wanted = repo_format.needed_to_rebuild(entry, original=original)
     folder = repo.folder(wanted)
     for path in wanted:
+        if not again and repo.is_verified(path, entry.files[path].sha256):
+            continue
         with working(report, "check"):
             require_listed(repo, entry.files[path], folder / path, path)
     try:
@@ -135,12 +140,16 @@ def require_listed(repo: RepoCommit, record: FileRecord, file: Path, path: str) 
     Raises:
         ChecksumError: it still is not.
     """
+    state = FileState.of(file)
     difference = _difference(copying.digest(file), record)
     if difference:  # what lies in the cache may be damaged
         with contextlib.suppress(HubUnreachableError):
-            difference = _difference(copying.digest(repo.fetch(path, anew=True)), record)
+            again = repo.fetch(path, anew=True)
+            state = FileState.of(again)
+            difference = _difference(copying.digest(again), record)
     if difference:
         raise repo.relabelled(ChecksumError(path, path, difference), path)
+    repo.note_verified(path, record.sha256, state)
 
 
 def _in_repo(path: Path, folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from metta_hub import index as index_file
 from metta_hub import names
 from metta_hub.api import targets
+from metta_hub.checkpoint import FileState
 from metta_hub.containers import copying
 from metta_hub.errors import FormatError, NotFoundError, NotPlainError
 from metta_hub.formats import files
@@ -206,6 +207,18 @@ class RepoCommit:
     def fetch(self, path: str, *, anew: bool = False) -> Path:
         """Download a file into the cache; `anew` replaces what lies there."""
         return self.hub.fetch(self.repo_id, str(self.commit), path, size=self._size(path), anew=anew)
+
+    def is_verified(self, path: str, sha256: str) -> bool:
+        """Whether the cached file was found to have this hash, and nobody wrote to it since."""
+        from metta_hub.hub import verified
+
+        return verified.is_noted(self.fetch(path), sha256)
+
+    def note_verified(self, path: str, sha256: str, state: FileState) -> None:
+        """Note in the cache that a file had this hash when it was in this state."""
+        from metta_hub.hub import verified
+
+        verified.note(self.fetch(path), sha256, state)
 
     def _size(self, path: str) -> int:
         """Bytes of a file as far as they are known without another request."""

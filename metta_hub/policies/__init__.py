@@ -73,6 +73,7 @@ def build(
     dtype: "DType | None" = None,
     strict: bool = True,
     assume_preset: bool = False,
+    mapped: bool = False,
 ) -> "Module":
     """Build the policy of a checkpoint and load its weights; in eval mode.
 
@@ -82,6 +83,7 @@ def build(
         dtype: of its floating weights; None for that of the checkpoint.
         strict: whether every weight of the policy must be there, and no other.
         assume_preset: whether the options of a shipped agent may be taken for those that nothing shows.
+        mapped: whether its files stay as they are while the policy is there, so that weights need not be copied.
 
     Raises:
         MissingDependencyError: torch is not installed.
@@ -96,7 +98,7 @@ def build(
     description = Description.of(checkpoint, assume_preset=assume_preset)
     # Where every weight is replaced, memory for others would be taken in vain.
     module = _made(description, "meta" if strict else "cpu")
-    loading.load_weights(module, checkpoint.weights, strict=strict)
+    loading.load_weights(module, checkpoint.weights, strict=strict, mapped=mapped)
     said = checkpoint.metadata.block.get("assumed")
     _warn_of_assumptions([*getattr(module, "assumed", ()), *(said if isinstance(said, list) else ())])
     vars(module)[_PRETRAINED] = Pretrained(checkpoint.name, checkpoint.metadata)

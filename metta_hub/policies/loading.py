@@ -1,14 +1,16 @@
 """Putting weights into a module: all or nothing, and explained."""
 
 import difflib
+import mmap
 import warnings
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metta_hub.checkpoint import BITS, TensorInfo, Weights
+from metta_hub.checkpoint import BITS, Storage, TensorInfo, Weights
 from metta_hub.containers import copying
 from metta_hub.containers.dtypes import BY_NAME
 from metta_hub.errors import UsageError, WeightsMismatchError
@@ -22,7 +24,7 @@ _SOUGHT = 2_000
 _FLOATING = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 
 
-def load_weights(module: nn.Module, weights: Weights, *, strict: bool = True) -> None:
+def load_weights(module: nn.Module, weights: Weights, *, strict: bool = True, mapped: bool = False) -> None:
     """Put weights into a freshly built module, all or nothing.
 
     What torch's wrappers put before every name (`module.`, `_orig_mod.`) is taken off, with a warning, when the
@@ -33,6 +35,7 @@ def load_weights(module: nn.Module, weights: Weights, *, strict: bool = True) ->
         weights: parameter and buffer names → tensors.
         strict: whether every weight of the module must be there, and no other; if not, the others are named in a
             warning. A weight of another shape never fits.
+        mapped: as for `read_tensors`.
 
     Raises:
         WeightsMismatchError: names are missing or extra, or a shape differs; `module` is unchanged.
@@ -45,7 +48,7 @@ def load_weights(module: nn.Module, weights: Weights, *, strict: bool = True) ->
     found = {tensor.name: tuple(tensor.shape) for tensor in weights.tensors}
     _check(wanted, found, strict=strict)
     kept = Weights(tuple(one for one in weights.tensors if one.name in wanted), weights.storages)
-    _assign(module, read_tensors(kept), strict=strict)
+    _assign(module, read_tensors(kept, mapped=mapped), strict=strict)
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -78,22 +81,47 @@ def placed(module: nn.Module, device: torch.device | str, dtype: torch.dtype | s
     return module.to(device, found)
 
 
-def read_tensors(weights: Weights) -> dict[str, Tensor]:
-    """Read every tensor into memory, contiguous, on the CPU; names that are tied share one tensor."""
+def read_tensors(weights: Weights, *, mapped: bool = False) -> dict[str, Tensor]:
+    """Every tensor, contiguous, on the CPU; names that are tied share one tensor.
+
+    Args:
+        weights: names → tensors.
+        mapped: map files into memory where values lie in them as torch has them, instead of reading them: for files
+            that nobody writes to. Whoever writes to such a tensor changes no file.
+    """
+    maps: dict[Path, mmap.mmap] | None = {} if mapped else None
     shared = {name: group[0] for group in weights.tied for name in group}
     tensors: dict[str, Tensor] = {}
     for tensor in weights.tensors:
         first = shared.get(tensor.name, tensor.name)
-        tensors[tensor.name] = tensors[first] if first in tensors else _read(weights, tensor)
+        tensors[tensor.name] = tensors[first] if first in tensors else _read(weights, tensor, maps)
     return tensors
 
 
-def _read(weights: Weights, tensor: TensorInfo) -> Tensor:
+def _read(weights: Weights, tensor: TensorInfo, maps: "dict[Path, mmap.mmap] | None") -> Tensor:
     dtype = getattr(torch, BY_NAME[tensor.dtype].torch)
     if tensor.elements == 0:
         return torch.empty(tensor.shape, dtype=dtype)
-    values = torch.frombuffer(copying.read_tensor(weights, tensor), dtype=torch.uint8)
+    storage = weights.storages[tensor.storage]
+    at = storage.offset + tensor.offset
+    if maps is not None and _lies_as_torch_has_it(tensor, storage) and at % dtype.itemsize == 0:
+        if storage.path not in maps:
+            maps[storage.path] = _map(storage.path)
+        values = torch.frombuffer(maps[storage.path], dtype=torch.uint8, count=tensor.nbytes, offset=at)
+    else:
+        values = torch.frombuffer(copying.read_tensor(weights, tensor), dtype=torch.uint8)
     return values.view(dtype).reshape(_shape(tensor))
+
+
+def _lies_as_torch_has_it(tensor: TensorInfo, storage: Storage) -> bool:
+    plain = storage.deflated is None and storage.within is None and storage.crc32 is None
+    return plain and tensor.contiguous and not tensor.marked
+
+
+def _map(path: Path) -> mmap.mmap:
+    """A file as memory, private to this process."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def _shape(tensor: TensorInfo) -> tuple[int, ...]:

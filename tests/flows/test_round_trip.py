@@ -35,6 +35,9 @@ def assert_same_metadata(original, pulled):
     changed = ["/uri", "/metta_hub"]
     changed += [item["pointer"] for key in ("repairs", "redactions") for item in block.get(key, [])]
     changed += [f"/{key}" for key in block.get("unknown", [])]
+    added = block.get("added", [])
+    assert without(original, added) == original
+    changed += added
     assert without(pulled, changed) == without(original, changed)
 
 

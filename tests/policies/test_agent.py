@@ -1,5 +1,8 @@
 """Metta's agents as policies, on small ones made here: batches, time, precision, environments."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -88,6 +91,16 @@ def test_other_precisions_give_nearly_the_same(name, dtype):
     assert torch.allclose(logits, expected.double(), atol=0.25 if dtype is torch.bfloat16 else 0.05)
     assert other.predict(seen)[0].shape == (4, 2)
     assert other(seen, PolicyState())[4].dtype == dtype
+
+
+def test_a_policy_can_be_copied_and_pickled():
+    policy = agent("latent_attn_small")
+    seen = observations(policy, 3)
+    for other in (copy.deepcopy(policy), pickle.loads(pickle.dumps(policy))):
+        assert other.evaluate(seen).logits.equal(policy.evaluate(seen).logits)
+        with torch.no_grad():
+            next(other.parameters()).add_(1)
+        assert not other.evaluate(seen).logits.equal(policy.evaluate(seen).logits)
 
 
 # --- Metta's own call ---

@@ -6,9 +6,11 @@ import sys
 
 import pytest
 import torch
+from huggingface_hub import scan_cache_dir
 
 import metta_hub
 from metta_hub import errors, policies
+from metta_hub.hub import verified
 from policies import graphs
 from policies.graphs import NAMES, agent, observations
 from support import DATA
@@ -250,3 +252,38 @@ def test_what_contradicts_the_weights_is_refused(tmp_path):
     state = agent("fast").state_dict()
     with pytest.raises(errors.ArchitectureError, match="7 actions"):
         metta_hub.from_pretrained(save(tmp_path, state, action_max_params=[0, 1]))
+
+
+def test_writing_to_a_policys_weights_changes_nothing_in_the_cache(repo_id, tmp_path):
+    """Weights of cached files are mapped, not copied."""
+    metta_hub.push(RECORD, repo_id)
+    policy = metta_hub.from_pretrained(repo_id, cache_dir=tmp_path)
+    before = {name: item.clone() for name, item in policy.state_dict().items()}
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(1)
+    again = metta_hub.from_pretrained(repo_id, cache_dir=tmp_path)
+    assert all(item.equal(before[name]) for name, item in again.state_dict().items())
+    assert metta_hub.verify(repo_id).ok
+
+
+def test_a_cached_file_is_hashed_again_when_somebody_wrote_to_it(repo_id, tmp_path):
+    metta_hub.push(RECORD, repo_id)
+    policy = metta_hub.from_pretrained(repo_id, cache_dir=tmp_path)
+    expected = {name: item.clone() for name, item in policy.state_dict().items()}
+    [mirror] = tmp_path.rglob("model.safetensors")
+    sha256 = mirror.resolve().name
+    assert verified.is_noted(mirror, sha256)
+    assert not verified.is_noted(mirror, "0" * 64)
+    content = bytearray(mirror.read_bytes())
+    content[-1] ^= 1
+    mirror.resolve().write_bytes(content)
+    assert not verified.is_noted(mirror, sha256)
+    again = metta_hub.from_pretrained(repo_id, cache_dir=tmp_path).state_dict()
+    assert all(item.equal(expected[name]) for name, item in again.items())
+    assert verified.is_noted(mirror, sha256)
+    [note] = (tmp_path / f"models--{repo_id.replace('/', '--')}" / "verified").glob(sha256)
+    note.write_bytes(b"\xff\x00")
+    assert not verified.is_noted(mirror, sha256)
+    scan_cache_dir(tmp_path)  # the client's own survey minds no notes
+    assert not scan_cache_dir(tmp_path).warnings

@@ -72,7 +72,13 @@ class MettaAgent(Policy):
         self.register_buffer("action_index_tensor", _table(actions), persistent=False)
         if actions.max_params and not actions.names:
             self._name_actions()
-            self.register_load_state_dict_post_hook(lambda _, __: self._name_actions())  # type: ignore[no-untyped-call]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
+        """As torch's; actions that had no names may be named by what was loaded."""
+        keys = super().load_state_dict(state_dict, strict=strict, assign=assign)
+        if self.actions.max_params and not self._known_names:
+            self._name_actions()
+        return keys
 
     @property
     def action_max_params(self) -> list[int]:

@@ -74,6 +74,10 @@ class Metadata:
     block: Mapping[str, JSON] = field(default_factory=dict)
     foreign_block: JSON = None
 
+    def at(self, pointer: str) -> JSON:
+        """What stands at an RFC 6901 pointer; None when nothing does."""
+        return _at(self.values, pointer)
+
     def with_values(self, values: Mapping[str, object]) -> "Metadata":
         """The same checkpoint with other values; repairs of what was overwritten are forgotten.
 

@@ -195,7 +195,10 @@ def bundle_name(run: str, epoch: int) -> str:
     name = f"{run}:v{epoch}"
     if epoch < 0:
         raise BadNameError(name[:MAX_BUNDLE_NAME], f"{epoch} is no epoch", hint="--epoch N says it, 0 or more")
-    if not run or run.startswith(".") or not _RUN.fullmatch(run) or len(name.encode()) > MAX_BUNDLE_NAME:
+    if len(name.encode()) > MAX_BUNDLE_NAME:
+        reason = f"it has {len(name.encode())} bytes; {MAX_BUNDLE_NAME} are the most for a file's name"
+        raise BadNameError(name[:MAX_BUNDLE_NAME], reason, hint="--run NAME says what to call it")
+    if not run or run.startswith(".") or not _RUN.fullmatch(run):
         reason = "a run is called without '/' and control characters, and does not begin with a dot"
         raise BadNameError(name[:MAX_BUNDLE_NAME], reason, hint="--run NAME says what to call it")
     return name

@@ -9,7 +9,7 @@ from metta_hub import index as index_file
 from metta_hub.api.remote import RepoCommit
 from metta_hub.api.report import count
 from metta_hub.checkpoint import Checkpoint, Weights
-from metta_hub.containers import copying, recipe, safetensors, torch_file, torch_zip
+from metta_hub.containers import copying, object_file, recipe, safetensors, torch_file, torch_zip
 from metta_hub.containers.copying import Written
 from metta_hub.errors import (
     FormatError,
@@ -229,7 +229,10 @@ def _check_sums(checkpoint: Checkpoint, file: str) -> Check:
         return Check(name, recorded or None, "every CRC-32 is right" if recorded else "the files record none")
     if all(storage.crc32 is None for storage in checkpoint.weights.storages.values()):
         return Check(name, None, "the file records none")
-    torch_zip.check_sums(checkpoint.origin.path)
+    if checkpoint.origin.container == object_file.PACKAGE:
+        object_file.check_sums(checkpoint.origin.path)
+    else:
+        torch_zip.check_sums(checkpoint.origin.path)
     return Check(name, ok=True, detail="every CRC-32 is right")
 
 

@@ -210,7 +210,7 @@ def place_for(checkpoint: Checkpoint, wanted: Wanted, out: Path, report: Report 
     if out.is_file():
         raise ConflictError(str(out), f"{out} is a file.", hint="--bundle takes a folder, or a file that ends in .zip")
     values = checkpoint.metadata.values
-    run = wanted.run or values.get("run") or values.get("run_name")
+    run = wanted.run if wanted.run is not None else values.get("run") or values.get("run_name")
     epoch = values.get("epoch") if wanted.epoch is None else wanted.epoch
     if not isinstance(run, str):
         raise MetadataError("/run_name", "is not known", path=checkpoint.name, hint="--run NAME says it")
@@ -232,9 +232,11 @@ def arguments_from(text: str) -> dict[str, JSON]:
     is_json = text.lstrip().startswith(("{", "[", '"'))
     content = text.encode() if is_json else files.read_document(targets.source(text))
     try:
-        value = strict_json.loads(content, "--init-kwargs", bundle_spec.LIMITS).value
+        value, repairs = strict_json.loads(content, "--init-kwargs", bundle_spec.LIMITS)
     except FormatError as error:
         raise UsageError(str(error), hint=_EXAMPLE) from None
+    if repairs:
+        raise UsageError(f"--init-kwargs has {repairs[0].was} at {repairs[0].pointer}, which JSON has no word for.")
     if not isinstance(value, dict):
         raise UsageError("--init-kwargs is no JSON object.", hint=_EXAMPLE)
     return value

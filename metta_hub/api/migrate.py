@@ -66,7 +66,7 @@ def migrate(
     dry_run: bool = False,
     replace: bool = False,
     backup: bool = True,
-    output: Path | None = None,
+    output: Path | str | None = None,
     jobs: int = 1,
     report: Report = silent,
 ) -> Migration:
@@ -86,11 +86,15 @@ def migrate(
         UsageError: the options contradict each other.
     """
     source = targets.source(path)
-    output = None if output is None else output.expanduser()
+    if output is not None and not str(output).strip():
+        raise UsageError("An empty text is no folder for the pairs.", hint="--output . writes them into this one")
+    output = None if output is None else Path(output).expanduser()
     if output is not None and output.resolve() == (source if source.is_dir() else source.parent).resolve():
         raise UsageError("--output is the folder of the old files.", hint="leave it out, or name another folder")
     if replace and output is not None:
         raise UsageError("--replace and --output exclude each other.", hint="leave one of the two out")
+    if not backup and not replace:
+        raise UsageError("Without --replace nothing is replaced, and no backup made.", hint="leave out --no-backup")
     if jobs < 1:
         raise UsageError(f"{jobs} processes cannot work.", hint="--jobs 1, or more")
     way = Way(source, output=output, replace=replace, backup=backup, dry_run=dry_run)
@@ -181,8 +185,9 @@ def _work(plans: Sequence[Plan | Skipped | Failed], way: Way, jobs: int) -> Iter
 
 
 def _belong_to_parent() -> None:
-    """Leave it to the parent to stop: Ctrl-C goes to all processes of a terminal. When it is killed, go too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave it to the parent to stop: signals go to all processes of a terminal. When it is killed, go too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
         Thread(target=_go_with, args=(parent.sentinel,), daemon=True).start()
@@ -207,7 +212,9 @@ def _one(plan: Plan, way: Way) -> Migrated | Failed:
 def _as_planned(plan: Plan, checkpoint: Checkpoint) -> Migrated:
     stripped = checkpoint.metadata.block.get("stripped")
     lost = [
-        f"{one.pointer} is not kept as it was: {one.was}." for one in checkpoint.metadata.repairs if not one.certain
+        f"{one.pointer} is not kept as it was: {one.was}."
+        for one in checkpoint.metadata.repairs
+        if not one.certain or checkpoint.metadata.at(one.pointer) is None
     ]
     return Migrated(
         source=plan.source,

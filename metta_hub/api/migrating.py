@@ -180,13 +180,7 @@ def _judge(source: Path, way: Way) -> Plan | Skipped | Failed:
     target = _target(source, way)
     if target != source and pair.sniff(target):
         return _migrated_already(source, target)
-    in_the_way = _in_the_way(source, target, way)
-    if in_the_way is not None:
-        sentence = f"{in_the_way} is there already, and is not the pair of {source.name}."
-        if in_the_way == backup_of(source):
-            sentence = f"{in_the_way} is there already, and is another file."
-        return Failed(source, sentence, "move it away, or write elsewhere with --output")
-    return Plan(source, target, found)
+    return _hindered(source, target, way) or Plan(source, target, found)
 
 
 def _is_backup(source: Path, way: Way) -> bool:
@@ -227,10 +221,29 @@ def _target_folder(source: Path, way: Way) -> Path:
     return way.output / source.parent.relative_to(way.root) if way.root.is_dir() else way.output
 
 
+def _hindered(source: Path, target: Path, way: Way) -> Failed | None:
+    """What keeps a pair from being written, as far as that shows beforehand."""
+    in_the_way = _in_the_way(source, target, way)
+    if in_the_way is not None:
+        sentence = f"{in_the_way} is there already, and is not the pair of {source.name}."
+        if in_the_way == backup_of(source):
+            sentence = f"{in_the_way} is there already, and is another file."
+        return Failed(source, sentence, "move it away, or write elsewhere with --output")
+    if (closed := _closed(target)) is not None:
+        return Failed(source, f"{closed} cannot be written to: Permission denied.", "--output DIR writes elsewhere")
+    return None
+
+
 def _in_the_way(source: Path, target: Path, way: Way) -> Path | None:
     """What stands where the pair or the backup would, and is not the old file itself."""
     wanted = [target, target.with_suffix(".json")]
     if way.replace and way.backup and target == source:
         wanted.append(backup_of(source))
-    there = [path for path in wanted if path.exists() and path != source]
-    return next((path for path in there if not path.samefile(source)), None)
+    there = [path for path in wanted if (path.exists() or path.is_symlink()) and path != source]
+    return next((path for path in there if not path.exists() or not path.samefile(source)), None)
+
+
+def _closed(target: Path) -> Path | None:
+    """The folder that keeps a pair from being written, of those that are there already."""
+    folder = next(folder for folder in target.absolute().parents if folder.exists())
+    return None if os.access(folder, os.W_OK | os.X_OK) else folder

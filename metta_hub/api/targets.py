@@ -10,6 +10,8 @@ from metta_hub.api.report import Report, silent
 from metta_hub.errors import BadReferenceError, NotFoundError, UsageError
 from metta_hub.names import Reference
 
+#: What Metta's addresses of local files begin with.
+_FILE = "file://"
 #: What files are called that metta-hub reads.
 _ENDINGS = (".pt", ".pth", ".json", ".safetensors", ".zip", ".mpt", "/")
 
@@ -26,6 +28,7 @@ def parse(text: str, *, revision: str | None = None, report: Report = silent) ->
         UsageError: a revision is given twice, or for a local path; or the text is neither path nor reference.
         NotFoundError: the text looks like a path, and nothing is there.
     """
+    text = text.removeprefix(_FILE)
     _refuse_empty(text)
     path = Path(text).expanduser()
     if not text.startswith(names.SCHEME) and path.exists():
@@ -34,6 +37,8 @@ def parse(text: str, *, revision: str | None = None, report: Report = silent) ->
         if note := _ambiguity(text):
             report("note", note)
         return path
+    if "://" in text and not text.startswith(names.SCHEME):
+        raise UsageError(f"{text} is not on this machine.", hint=_from_elsewhere(text))
     if looks_like_path(text):
         raise not_there(path)
     try:
@@ -77,8 +82,8 @@ def source(text: Path | str) -> Path:
     """
     typed = str(text)
     _refuse_empty(typed)
-    path = Path(typed.removeprefix("file://")).expanduser()
-    if "://" in typed and not path.exists() and not typed.startswith("file://"):
+    path = Path(typed.removeprefix(_FILE)).expanduser()
+    if "://" in typed and not path.exists() and not typed.startswith(_FILE):
         raise UsageError(f"{typed} is not on this machine.", hint=_from_elsewhere(typed))
     if not path.exists():
         raise not_there(path)

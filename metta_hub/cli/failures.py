@@ -6,15 +6,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from types import FrameType
 
 from metta_hub.cli import help as help_
 from metta_hub.cli.output import Output, talk
 from metta_hub.errors import MettaHubError, UsageError
+from metta_hub.interrupts import STOPPING
 
 FAILED, WRONG_USAGE, BY_SIGNAL = 1, 2, 128
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TELL = "HF_DEBUG=1 shows the whole traceback"
 _FILE_HINTS = {
     errno.EACCES: "ask its owner, or copy it to where you may read it",
@@ -35,7 +34,7 @@ class Stopped(BaseException):
 
 def stop_on_signals() -> None:
     """Have Ctrl-C, SIGTERM and a closed terminal raise `Stopped`, so that no temporary file outlives any of them."""
-    for number in _STOPPING:
+    for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as whoever started us in the background may want it
             signal.signal(number, _stop)
 
@@ -44,31 +43,9 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
-@contextlib.contextmanager
-def unstopped() -> Iterator[None]:
-    """Have a signal that comes while the body runs wait for its end, so that it is whole; a second one does not."""
-    came: list[int] = []
-
-    def wait(number: int, frame: FrameType | None) -> None:
-        if came:
-            _stop(number, frame)
-        came.append(number)
-
-    held = [number for number in _STOPPING if signal.getsignal(number) is _stop]
-    for number in held:
-        signal.signal(number, wait)
-    try:
-        yield
-    finally:
-        for number in held:
-            signal.signal(number, _stop)
-    if came:
-        raise Stopped(came[0])
-
-
 def let_finish() -> None:
     """From now on ignore all of them: what was asked for is done, and only the interpreter is left to go."""
-    for number in _STOPPING:
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 

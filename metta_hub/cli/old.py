@@ -1,7 +1,6 @@
 """migrate."""
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +28,7 @@ def migrate(
     ] = False,
     backup: Annotated[bool, typer.Option("--backup/--no-backup", help="Keep what is replaced as NAME.pt.old.")] = True,
     output_folder: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Write the pairs there, in the same folders.")
+        str | None, typer.Option("--output", metavar="DIR", help="Write the pairs there, in the same folders.")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="How many processes work.")] = 1,
     as_json: options.Json = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metta_hub import interrupts
 from metta_hub.cli import failures, options
 from metta_hub.cli.help import Command
 from metta_hub.cli.output import Output, as_json, printable, say, table, talk, write
@@ -54,7 +55,7 @@ def _write_json(found: "Scan") -> BaseException | None:
     stopped: BaseException | None = None
     try:
         for some in _by_many(_parts(found)):
-            with failures.unstopped():  # half an entry has no end
+            with interrupts.held():  # half an entry has no end
                 text, opening = opening + some, ""
                 write(text)
     except BrokenPipeError:
@@ -182,7 +183,12 @@ def _next(totals: "Totals", path: str) -> list[str]:
         return []
     commands = []
     if totals.migrate:
-        commands.append(f"metta-hub migrate {shlex.quote(path)} --dry-run")
+        commands.append(f"metta-hub migrate {_typed(path)} --dry-run")
     if totals.first is not None:
-        commands.append(f"metta-hub push {shlex.quote(totals.first)} org/NAME")
+        commands.append(f"metta-hub push {_typed(totals.first)} org/NAME")
     return [printable(command) for command in commands]
+
+
+def _typed(path: str) -> str:
+    """A path as it can be typed, also one that looks like an option."""
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)

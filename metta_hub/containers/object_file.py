@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from metta_hub.checkpoint import Storage, TensorInfo, Weights
-from metta_hub.containers import pickles, torch_table, torch_zip, zips
+from metta_hub.containers import copying, pickles, torch_table, torch_zip, zips
 from metta_hub.containers.pickled_tensors import Naming, PickledTensors, check_names
 from metta_hub.containers.pickles import Beginning, Pickled
 from metta_hub.containers.zip_records import Member
@@ -142,6 +142,19 @@ def is_package(path: Path) -> bool:
         except FormatError:
             return False
     return package_root(member.name for member in archive.members) is not None
+
+
+def check_sums(path: Path) -> None:
+    """Read every member and compare its checksum with the recorded one.
+
+    Raises:
+        ChecksumError: one differs.
+        FormatError: it is no zip, or damaged.
+    """
+    with path.open("rb") as file:
+        descriptor = file.fileno()
+        archive = zips.look(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
+    copying.verify({member.name: torch_zip.stored(path, member) for member in archive.members})
 
 
 def _pickle_at_start(head: bytes) -> bytes | None:

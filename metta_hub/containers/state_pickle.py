@@ -10,7 +10,7 @@ from pathlib import Path
 
 from metta_hub.checkpoint import TensorInfo
 from metta_hub.containers.pickled_tensors import Naming, PickledTensors, check_names, pairs_of
-from metta_hub.containers.pickles import Pickled, Record
+from metta_hub.containers.pickles import Boxed, Pickled, Record
 from metta_hub.containers.plain import NotPlain, judge_globals
 from metta_hub.errors import FormatError
 
@@ -114,6 +114,7 @@ class _Reader:
 
 
 def _describe(value: object) -> str:
+    value = value.value if type(value) is Boxed else value
     if type(value) is Record:
         return f"an object of {value.callable}" if not isinstance(value.callable, Record) else "an object"
     words = {dict: "a dict", list: "a list", tuple: "a tuple", str: "text", int: "a number", float: "a number"}

@@ -59,7 +59,7 @@ class TorchFile:
         if self.table is None:
             record = any(name.startswith(_METTA) for name in self.findings.globals)
             shown = "'metta-hub inspect FILE' shows all that it asks for"
-            hint = f"it is a whole pickled policy, which this version does not take apart; {shown}" if record else ""
+            hint = f"it is a whole pickled policy in a container that Metta never used; {shown}" if record else ""
             raise NotPlainError(self.path, self.findings.reason, globals_=self.findings.globals, hint=hint)
         return self.table
 

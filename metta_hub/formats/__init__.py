@@ -15,8 +15,8 @@ from metta_hub.containers import torch_zip
 from metta_hub.errors import FormatError, MettaHubError, SourceChangedError
 from metta_hub.formats import bundle, pair, record, repo, safetensors_file, sharded, state_dict, wrapped
 
-#: In the order of asking: the first that recognises a path reads it.
-FORMATS: tuple[ModuleType, ...] = (repo, sharded, pair, record, wrapped, state_dict, safetensors_file, bundle)
+#: In the order of asking: the first that recognises a path reads it. A JSON beside an old file makes no pair of it.
+FORMATS: tuple[ModuleType, ...] = (repo, sharded, record, wrapped, pair, state_dict, safetensors_file, bundle)
 
 
 def read(path: Path) -> Checkpoint:

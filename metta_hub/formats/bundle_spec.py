@@ -31,6 +31,7 @@ _SHOWN = 80
 _LONGEST_NAME = 255
 
 _DRIVE = re.compile(r"[A-Za-z]:")
+_CLASS = re.compile(r"[\w.:-]{1,500}")
 _IS_CODE = re.compile(r"\.(py|pyc|pyw|pyd|so)\Z", re.IGNORECASE)
 
 
@@ -171,7 +172,7 @@ def dumps(spec: Mapping[str, JSON]) -> bytes:
 
 _Test = Callable[[JSON], bool]
 _FIELDS: Mapping[str, tuple[str, _Test]] = {
-    "class_path": ("a text that names a class", lambda value: isinstance(value, str) and bool(value.strip())),
+    "class_path": ("a text that names a class", lambda value: isinstance(value, str) and bool(_CLASS.fullmatch(value))),
     "data_path": ("a text", lambda value: value is None or isinstance(value, str)),
     "init_kwargs": ("an object", lambda value: value is None or isinstance(value, dict)),
     "policy_env_interface": ("an object", lambda value: value is None or isinstance(value, dict)),

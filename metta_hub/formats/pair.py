@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from metta_hub import containers, metadata, names
+from metta_hub import containers, interrupts, metadata, names
 from metta_hub.checkpoint import Checkpoint, FileState, Origin
 from metta_hub.containers import copying, torch_file
 from metta_hub.containers.copying import Written
@@ -200,10 +200,11 @@ def _alone(pt: Path) -> AbstractContextManager[None]:
 
 def _rename(new_pt: Path, new_json: Path, found: PairFiles) -> None:
     """Put both files in place; after a power failure, too, the second is renamed only if the first is."""
-    new_pt.replace(found.pt)
-    files.sync(found.pt.parent)
-    new_json.replace(found.json)
-    files.sync(found.pt.parent)
+    with interrupts.held():
+        new_pt.replace(found.pt)
+        files.sync(found.pt.parent)
+        new_json.replace(found.json)
+        files.sync(found.pt.parent)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ _NAME = ("run_name", "name")
 _RECORD = ".PolicyRecord"
 
 #: Names under which pairs have something else, and where a record's metadata of such a name are kept.
-_TAKEN = frozenset({"model_info", "metta_hub"})
 DISPLACED = "displaced"
+_TAKEN = frozenset({"model_info", "metta_hub", DISPLACED})
 
 OLDEST, PACKAGED, BARE = "2024-10-15 to 2025-04-14", "2025-06-23 to 2025-06-30", "2025-09-02 to 2025-10-14"
 #: A module that is none of Metta's.

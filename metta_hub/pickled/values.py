@@ -127,6 +127,8 @@ class Values:
                 self._leave_out(at, str(error))
                 continue
             self._count(at, letters=_letters(text))
+            if text in found:
+                self._leave_out((*at, text), "another entry under the same name in JSON")
             found[text] = self._value(item, (*at, text), depth)
         return found
 

@@ -127,6 +127,12 @@ def test_every_tensor_is_what_the_old_file_has(everything, source):
 
 
 @needs_shared
+def test_every_old_file_is_verified_as_it_is():
+    failed = [path for path in (*OLD, *WRAPPED, *ERAS) if not metta_hub.verify(path).ok]
+    assert failed == []
+
+
+@needs_shared
 def test_prefixes_that_were_stripped_are_reported(everything):
     _, done = everything
     stripped = {Path(item["source"]).parent.name: item["stripped"] for item in done["migrated"] if item["stripped"]}
@@ -524,12 +530,75 @@ def test_what_may_not_be_read_fails_with_what_to_do(old):
     assert "Warning: model_0005.pt is left out: Permission denied." in listed.stderr
 
 
+def test_a_rehearsal_foresees_a_folder_that_may_not_be_written_to(old):
+    old.chmod(0o500)
+    for options in (["--dry-run"], []):
+        done = as_anybody("migrate", old / "model_0005.pt", "--json", *options)
+        assert done.returncode == 1
+        assert json.loads(done.stdout)["failed"][0]["error"] == f"{old} cannot be written to: Permission denied."
+
+
+def test_a_json_beside_a_record_makes_no_pair_of_it(old, repo_id, cli):
+    """Whoever keeps notes beside old files can publish them all the same."""
+    (old / "model_0005.json").write_text('{"epoch": 3}')
+    assert metta_hub.inspect(old / "model_0005.pt").format == "record"
+    assert metta_hub.push(old / "model_0005.pt", repo_id).checkpoint == "model_0005"
+    assert [file.publish for file in metta_hub.scan(old) if file.path.endswith("model_0005.pt")] == [True]
+    assert "model_0005.json is there already" in metta_hub.migrate(old, replace=True).failed[0].error
+
+
+def test_what_json_cannot_say_is_said(tmp_path, cli):
+    metadata = opcodes.made("metta.agent.policy_metadata.PolicyMetadata") + opcodes.filled(
+        [("epoch", 1), ("score", float("nan")), ("evals", opcodes.mapping([(1, 0.5), ("1", 0.7)])), ("displaced", 3)]
+    )
+    (tmp_path / "model_0001.pt").write_bytes(opcodes.pt(opcodes.record(metadata)))
+    shown = cli("migrate", tmp_path).stdout
+    assert "/score is not kept as it was: " in shown
+    assert "/evals/1 is not kept as it was: another entry under the same name in JSON." in shown
+    assert json.loads((tmp_path / "model_0001.new.json").read_text())["displaced"] == {"displaced": 3}
+
+
+@pytest.mark.parametrize("arguments", [["--output", ""], ["--no-backup"]])
+def test_options_that_would_do_something_else_than_was_meant(old, cli, arguments):
+    cli("migrate", old, *arguments, code=2)
+    assert not (old / "model_0005.new.pt").exists()
+
+
+def test_a_link_to_nowhere_is_in_the_way_and_stays(old, tmp_path):
+    (old / "model_0005.json").symlink_to("nowhere")
+    assert "is there already" in metta_hub.migrate(old / "model_0005.pt", replace=True).failed[0].error
+    assert (old / "model_0005.json").is_symlink()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_the_two_renames_waits(old, number):
+    """Neither file of a pair without the other, and nothing hidden."""
+    code = f"""
+import os, sys
+from pathlib import Path
+import metta_hub
+from metta_hub.cli import failures
+replace = Path.replace
+Path.replace = lambda self, target: (replace(self, target), os.kill(os.getpid(), {int(number)}))[0]
+failures.stop_on_signals()
+try:
+    metta_hub.migrate({str(old / "model_0005.pt")!r})
+except failures.Stopped as stopped:
+    sys.exit(stopped.number)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == number, done.stderr
+    assert {path.name for path in old.glob("*new*")} == {"model_0005.new.pt", "model_0005.new.json"}
+    assert not [path for path in old.iterdir() if path.name.endswith(".tmp")]
+
+
 def test_addresses_of_other_places_are_no_files_here(old, cli):
     for address, hint in [
         ("s3://bucket/runs", "metta-hub scan s3://bucket/runs"),
         ("hf://org/nav", "metta-hub pull hf://org/nav"),
     ]:
         assert hint in cli("migrate", address, code=2).stderr
+    assert "metta-hub scan s3://bucket/a.pt" in cli("inspect", "s3://bucket/a.pt", code=2).stderr
     assert cli("migrate", f"file://{old}", "--dry-run").returncode == 0
 
 

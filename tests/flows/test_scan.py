@@ -178,6 +178,20 @@ def test_a_bundle_is_judged_with_all_that_lies_below_it(tmp_path, spoil, reason)
         assert reason in found.reason
 
 
+def test_a_long_spec_is_read_as_push_reads_it(tmp_path):
+    spec = tmp_path / "nav:v1" / "policy_spec.json"
+    bundles.folder(spec.parent)
+    spec.write_text(json.dumps(json.loads(spec.read_text()) | {"notes": "x" * 200_000}))
+    assert formats.read(spec.parent).origin.format == "bundle"
+    assert [file.publish for file in metta_hub.scan(tmp_path)] == [True]
+
+
+def test_what_is_to_be_typed_next_can_be_typed(tmp_path, cli):
+    shutil.copy(PT, tmp_path / "-x.pt")
+    said = cli("scan", "--", "-x.pt", cwd=tmp_path).stderr
+    assert "Next: metta-hub push ./-x.pt org/NAME" in said
+
+
 def test_a_repo_folder_is_one_checkpoint(api, repo_id, tmp_path):
     metta_hub.push(PT, repo_id)
     metta_hub.push(DATA / "run" / "model_000020.pt", repo_id)

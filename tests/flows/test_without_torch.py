@@ -45,6 +45,7 @@ folder, inspected, published = Path(folder), {{}}, {{}}
 for number, source in enumerate(sources):
     found = metta_hub.inspect(source)
     assert found.tensors
+    assert metta_hub.verify(source).ok
     inspected[source] = [list(found.pickle.globals), [tensor.name for tensor in found.tensors], found.metadata]
     [item] = metta_hub.migrate(source, output=folder / f"{{number}}" / "migrated").migrated
     assert metta_hub.verify(item.target).ok

@@ -14,8 +14,6 @@ from metta_hub.strict_json import JSON
 
 #: When Metta wrote them (specification of today's bundles, sections 2 and 5).
 SINCE, BEFORE = "since 2026-01-04", "2025-10-15 to 2026-01-03"
-#: Longest spec that is read; they have some kilobytes.
-MAX_SPEC = 64 << 10
 _TOO_LONG = "its policy_spec.json is too long for one"
 
 
@@ -41,7 +39,7 @@ def in_folder(place: Place, folder: Folder) -> Bundle | None:
     spec = folder.file(SPEC)
     if spec is None or bundle.are_a_run(file.name for file in folder.files_in("")):
         return None
-    if spec.size > MAX_SPEC:
+    if spec.size > bundle_spec.LIMITS.size:
         return Bundle(bundle.FORMAT, "", "", _TOO_LONG)
     try:
         with place.open(spec) as read:

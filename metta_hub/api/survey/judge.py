@@ -15,7 +15,7 @@ from metta_hub.api.survey.grouping import Candidate
 from metta_hub.api.survey.look import Looked, look
 from metta_hub.api.survey.places import File, Place
 from metta_hub.errors import MettaHubError
-from metta_hub.formats import bundle, pair, record, repo, safetensors_file, sharded, state_dict, wrapped
+from metta_hub.formats import bundle, pair, record, repo, safetensors_file, sharded, state_dict
 from metta_hub.metadata import JSON, Metadata
 
 #: What the weights of a bundle may be.
@@ -114,10 +114,7 @@ class Judge:
         return Looked(repo.FORMAT, epoch=None if root is None else root.epoch)
 
     def _pair(self, candidate: Candidate, looked: Looked, document: File) -> Looked:
-        """A `.pt` with a JSON beside it is read as a pair, whatever the `.pt` is."""
-        if looked.format in {record.FORMAT, wrapped.FORMAT}:
-            trouble = f"a JSON of its name stands beside it, so that it is read as a pair, and it is a {looked.format}"
-            return Looked(looked.format, looked.era, looked.architecture, looked.epoch, trouble)
+        """A plain `.pt` with a JSON beside it is a pair; others are what they are without."""
         if looked.format != state_dict.FORMAT:
             return looked
         content = self._content(document)

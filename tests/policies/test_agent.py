@@ -141,6 +141,14 @@ def test_given_actions_are_judged():
     assert all(parameter.grad is not None for parameter in policy.parameters())
 
 
+@pytest.mark.parametrize("wrong", [[3, 0], [-1, 0], [0, 1], [1, 2], [2, -1], [2, 4], [10**6, 10**6]])
+def test_given_actions_that_are_none_are_refused(wrong):
+    policy = agent("fast")
+    seen = observations(policy, 1, 2)
+    with pytest.raises(UsageError, match="none of the policy's"):
+        policy(seen, PolicyState(), torch.tensor([[[0, 0], wrong]]))
+
+
 def test_drawn_actions_follow_the_probabilities():
     policy = agent("fast")
     seen = observations(policy, 1).expand(4_000, -1, -1)

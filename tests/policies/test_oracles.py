@@ -1,5 +1,10 @@
 """Metta's checkpoints give the numbers that Metta's own code gave."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -228,3 +233,35 @@ def test_push_adds_no_graph_that_would_be_a_guess(repo_id, tmp_path):
     known = formats.read(metta_hub.pull(repo_id, tmp_path).pt).metadata
     assert "architecture" not in known.values["model_info"]
     assert "added" not in known.block
+
+
+THERE = """
+import sys
+from pathlib import Path
+import torch
+import metta_hub
+from policies import oracles
+torch.set_num_threads(1)
+for repo, folder in zip(sys.argv[1::2], map(Path, sys.argv[2::2]), strict=True):
+    agent = metta_hub.from_pretrained(repo)
+    if not len(agent.actions):
+        oracles.activate(folder, agent)
+    print(oracles.differences(agent, oracles.oracle(folder)).most)
+"""
+
+
+@pytest.mark.parametrize(
+    "folders", [VARIANTS[-3:], pytest.param(VARIANTS, marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_records_give_mettas_numbers_through_the_hub_in_another_process(folders, repo_id):
+    arguments = []
+    for number, folder in enumerate(folders):
+        [old] = (folder / "old").glob("*.pt")
+        metta_hub.push(old, f"{repo_id}-{number}")
+        arguments += [f"{repo_id}-{number}", folder]
+    command = [sys.executable, "-W", "ignore", "-c", THERE, *arguments]
+    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+    found = [float(line) for line in done.stdout.splitlines()]
+    assert len(found) == len(folders)
+    assert max(found) <= CLOSE

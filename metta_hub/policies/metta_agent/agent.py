@@ -183,9 +183,18 @@ class MettaAgent(Policy):
         self.action_index_tensor = _table(actions).to(self.action_index_tensor.device)
 
     def _index_of(self, action: Tensor) -> Tensor:
-        """Type and parameter [R, 2] → logit [R, 1]."""
-        starts = [sum(most + 1 for most in self.action_max_params[:kind]) for kind in range(len(self.actions.names))]
-        return torch.tensor(starts, device=action.device)[action[:, :1]] + action[:, 1:]
+        """Type and parameter [R, 2] → logit [R, 1].
+
+        Raises:
+            UsageError: one of them is no action of the policy's.
+        """
+        most = self.action_max_params
+        starts = torch.tensor([sum(one + 1 for one in most[:kind]) for kind in range(len(most))], device=action.device)
+        index = starts[action[:, 0].clamp(0, len(most) - 1)] + action[:, 1]
+        index = index.clamp(0, len(self.actions) - 1)
+        if not bool((self.action_index_tensor[index] == action).all()):
+            raise UsageError("An action that was given is none of the policy's.", hint="see policy.actions.pairs")
+        return index[:, None]
 
     def _known_rows(self, wanted: Actions) -> Mapping[str, int]:
         """Which row is which action's; of a policy whose metadata do not say, it shows when its actions stay the same.

@@ -10,7 +10,7 @@ from metta_hub.checkpoint import Checkpoint, Weights
 from metta_hub.containers import packed, torch_file
 from metta_hub.containers.torch_table import TorchFile
 from metta_hub.containers.torch_zip import TorchZip
-from metta_hub.errors import ArchitectureError, FormatError, SecretError
+from metta_hub.errors import ArchitectureError, AssumptionError, FormatError, SecretError, UnknownArchitectureError
 from metta_hub.formats import files
 from metta_hub.metadata import JSON, Metadata
 from metta_hub.policies import description
@@ -109,22 +109,27 @@ def _with_architecture(known: Metadata, weights: Weights, *, assume: bool) -> Me
     """With the component graph of the shipped agent that the weights are of, where the metadata have none.
 
     What of it neither names nor shapes show is taken only if the author wants to `assume` it, and listed.
+
+    Raises:
+        UnknownArchitectureError: the weights are of no shipped agent, and the author wanted to assume one.
+        ArchitectureError: nor do the metadata say what it observes.
     """
-    info = known.values.get("model_info")
-    if not isinstance(info, dict) or info.get("architecture") is not None:
+    told = known.values.get("model_info")
+    info = told if isinstance(told, dict) else {}
+    if info.get("architecture") is not None:
         return known
     try:
-        found = architecture.recognise(description.shapes(weights), info)
-    except ArchitectureError:  # they do not say what it observes
-        return known
-    if found is None or (found.assumed and not assume):
+        found = architecture.completed(info, description.shapes(weights), assume=assume)
+    except (ArchitectureError, AssumptionError, UnknownArchitectureError):
+        if assume:
+            raise
         return known
     space: dict[str, JSON] = {
         "type": "Box",
         "shape": list(architecture.environment(info).observation),
         "dtype": "uint8",
     }
-    more = {"architecture": found.architecture, "observation_space": space}
+    more = {"architecture": found.info["architecture"], "observation_space": space}
     new = {key: item for key, item in more.items() if key not in info}
     listed = known.block.get("added")
     added: list[JSON] = [*(listed if isinstance(listed, list) else []), *(f"/model_info/{key}" for key in new)]

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ class Tried:
 
     Attributes:
         checkpoint: NAME.
-        actions: likeliest first, on the policy's example observation, from no state.
+        actions: likeliest first, numbered where nobody knows which is which; on the example observation, from no state.
         step_ms: milliseconds of one step of one observation, the median.
         probe: None when the author published none.
     """
@@ -121,7 +121,10 @@ def _tried(checkpoint: Checkpoint, policy: "Policy", probe: Path | None) -> Trie
 
     observation = policy.example_observation()[None]
     probabilities = policy.probabilities(observation)[0].tolist()
-    actions = [TriedAction(*pair) for pair in zip(policy.actions.labels, probabilities, strict=True)]
+    labels: Sequence[str] = policy.actions.labels
+    if len(labels) != len(probabilities):  # Metta's own pairs do not say the parameters of actions
+        labels = [f"logit {number}" for number in range(len(probabilities))]
+    actions = [TriedAction(*pair) for pair in zip(labels, probabilities, strict=True)]
     compared = None if probe is None else probing.compare(policy, probing.read(probe, policy))
     return Tried(
         checkpoint=checkpoint.name,

@@ -73,9 +73,9 @@ def make(policy: Policy) -> Probe:
     Raises:
         UsageError: it has no actions yet.
     """
-    if not len(policy.actions):
-        raise UsageError("The policy knows no actions yet.", hint="call policy.initialize_to_environment(…) first")
     observation = torch.stack([policy.example_observation(number) for number in range(COUNT)])
+    if not _actions(policy):
+        raise UsageError("The policy knows no actions yet.", hint="call policy.initialize_to_environment(…) first")
     state = policy.initial_state(COUNT)
     for step in range(1, _STEPS + 1):
         state = policy.evaluate(observation.roll(step, 0), state).state
@@ -132,6 +132,12 @@ def _difference(mine: Tensor, theirs: Tensor) -> tuple[float, float]:
     return float(difference.nan_to_num(nan=torch.inf).max()), scale
 
 
+@torch.no_grad()
+def _actions(policy: Policy) -> int:
+    """How many actions the logits are of, whether or not anybody knows their names."""
+    return policy.evaluate(policy.example_observation()[None]).logits.shape[-1]
+
+
 def _check(weights: Weights, policy: Policy, path: Path) -> None:
     shapes = {info.name: info.shape for info in weights.tensors}
     count = (shapes.get("observation") or (0,))[0]
@@ -140,7 +146,7 @@ def _check(weights: Weights, policy: Policy, path: Path) -> None:
     state = (policy.num_layers, count, policy.hidden_size)
     wanted: dict[str, tuple[int, ...]] = dict.fromkeys(("state_h", "state_c", "next_state_h", "next_state_c"), state)
     wanted |= {"observation": (count, *policy.observation_space.shape), "value": (count, 1)}
-    wanted["logits"] = (count, len(policy.actions))
+    wanted["logits"] = (count, _actions(policy))
     wrong = [f"{name} {list(shapes[name])} for {list(one)}" for name, one in wanted.items() if shapes[name] != one]
     if wrong:
         raise FormatError(path, f"it is the probe of another policy: {', '.join(wrong)}")

@@ -149,7 +149,7 @@ def test_a_policy_is_pushed_and_saved_as_it_is_now(repo_id, tmp_path):
     again = metta_hub.from_pretrained(repo_id)
     assert metta_hub.try_policy(repo_id).probe.ok
     observation = policy.example_observation()[None]
-    assert torch.equal(again.evaluate(observation).value, policy.evaluate(observation).value)
+    torch.testing.assert_close(again.evaluate(observation).value, policy.evaluate(observation).value)
     assert not torch.equal(
         again.evaluate(observation).value, metta_hub.from_pretrained(RECORD).evaluate(observation).value
     )
@@ -157,9 +157,8 @@ def test_a_policy_is_pushed_and_saved_as_it_is_now(repo_id, tmp_path):
     assert not metta_hub.push(again, repo_id).changed
     saved = metta_hub.save_pretrained(again, tmp_path / "folder", name="mine_0007")
     assert saved.pt == tmp_path / "folder" / "mine_0007.pt"
-    assert torch.equal(
-        metta_hub.from_pretrained(saved.pt).evaluate(observation).logits, again.evaluate(observation).logits
-    )
+    third = metta_hub.from_pretrained(saved.pt)
+    assert all(one.equal(other) for one, other in zip(third.parameters(), again.parameters(), strict=True))
 
 
 def test_a_module_of_somebody_else_is_saved_with_what_it_says(tmp_path):
@@ -192,3 +191,26 @@ def test_mettas_own_numbers_are_a_probe(factor, tmp_path, repo_id, cli):
     metta_hub.push(source, repo_id, probe=recorded)
     shown = cli("try", repo_id, code=int(factor != 1)).stdout
     assert f"Same outputs as on the author's machine: {'yes' if factor == 1 else 'NO'}" in shown
+
+
+def test_what_is_assumed_is_published_and_said_at_every_load(repo_id, cli):
+    """A pair of Metta's with other sizes than any shipped agent's: refused, unless its author assumes the rest."""
+    pair = DATA / "pairs" / "fast_small" / "model_0012.pt"
+    pair = next((DATA / "pairs" / "fast_small").glob("*.pt")) if not pair.exists() else pair
+    metta_hub.push(pair, repo_id)
+    with pytest.raises(errors.AssumptionError):
+        metta_hub.from_pretrained(repo_id)
+    assert "--assume-preset" in cli("try", repo_id, code=1).stderr
+    cli("try", repo_id, "--assume-preset")
+    cli("push", pair, repo_id, "--assume-preset")
+    assumed = json.loads(cli("inspect", repo_id, "--json").stdout)
+    assert "architecture" in assumed["metadata"]["model_info"]
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="was assumed, not known: .*stride"):
+            metta_hub.from_pretrained(repo_id)
+
+
+def test_nothing_is_assumed_of_what_is_no_shipped_agent(tmp_path, repo_id):
+    saved = metta_hub.save_pretrained(torch.nn.Linear(2, 3), tmp_path)
+    with pytest.raises((errors.UnknownArchitectureError, errors.ArchitectureError)):
+        metta_hub.push(saved.pt, repo_id, assume_preset=True)

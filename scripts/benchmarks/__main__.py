@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import loads
 import many
 import pushes
 import rows
@@ -24,6 +25,7 @@ ROWS: dict[str, Callable[[rows.Files], Iterator[Figure]]] = {
     "5": rows.row_5,
     "6": rows.row_6,
     "7": rows.row_7,
+    "8": loads.row_8,
     "9": pushes.rows_9_and_10,  # and 10, which goes on from there
     "11": many.row_11,
 }

@@ -18,6 +18,8 @@ class Sizes:
         listed: tensors of the checkpoints that are only listed.
         pushed: bytes of the checkpoint that is pushed.
         rounds: counted runs.
+        layers: of the policy that is loaded.
+        width: of each of its layers.
         checkpoints: how many small ones.
         checkpoint: bytes of each of them.
     """
@@ -30,9 +32,11 @@ class Sizes:
     listed: tuple[int, int] = (10, 10_240)
     pushed: int = 256 * MIB
     rounds: int = 9
+    layers: int = 64
+    width: int = 2048
     checkpoints: int = 500
     checkpoint: int = MIB
 
 
 FULL = Sizes()
-QUICK = Sizes(large=128 * MIB, medium=32 * MIB, many=2048, listed=(10, 1024), pushed=32 * MIB, rounds=3, checkpoints=50)
+QUICK = Sizes(large=128 * MIB, medium=32 * MIB, many=2048, listed=(10, 1024), pushed=32 * MIB, rounds=3, layers=16, checkpoints=50)

@@ -169,12 +169,17 @@ def test_a_token_in_the_state_dicts_own_metadata_stops_the_push(repo_id, tmp_pat
 
 def test_one_bad_file_does_not_stop_a_list(run, cli):
     (run / "model_000020.json").write_text('{"epoch": 1, "epoch": 2}')
-    for suffix in (".pt", ".json"):
-        (run / f"model_000202{suffix}").rename(run / f"best{suffix}")
     done = cli("list", run)
     assert "model_000140" in done.stdout
     assert "model_000020.json" in done.stderr
-    assert "best" in done.stderr
+
+
+def test_a_name_that_means_something_else_is_listed_as_it_would_be_published(run, repo_id, cli):
+    for suffix in (".pt", ".json"):
+        (run / f"model_000202{suffix}").rename(run / f"best{suffix}")
+    assert "best_" in cli("list", run).stdout
+    assert metta_hub.push(run / "best.pt", repo_id).checkpoint == "best_"
+    assert metta_hub.pull(f"{repo_id}:best_", run / "again").pt.read_bytes() == (run / "best.pt").read_bytes()
 
 
 def test_identical_is_said_only_of_the_authors_file(repo_id, upload, tmp_path):

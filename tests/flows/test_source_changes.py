@@ -38,7 +38,7 @@ def test_written_to_at_any_time_of_being_opened(repo_id, api, tmp_path):
         else:
             # It held another whole pair before it was read to the end: read again, that is what was meant.
             assert one["action"] in {"replace", "rewrite"}, one
-            assert one["number"] <= 3, one
+            assert one["number"] <= 5, one  # so often it is opened to see of which format it is
             published = {file.path: file for file in api.list_repo_tree(repo)}[PT.name]
             assert published.lfs.sha256 == one["sha256"], one
     assert {one["action"] for one in found} == set(tampering.ACTIONS)
@@ -90,7 +90,7 @@ def test_a_policy_is_not_built_from_two_files(tmp_path, monkeypatch):
 
     source = tampering.fresh(PT, tmp_path / "run")
 
-    def build(checkpoint, device):
+    def build(checkpoint, **_):
         tampering.ACTIONS["replace"](source, OTHER)
         return checkpoint
 

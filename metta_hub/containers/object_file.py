@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from metta_hub import containers
 from metta_hub.checkpoint import Storage, TensorInfo, Weights
 from metta_hub.containers import copying, pickles, torch_table, torch_zip, zips
 from metta_hub.containers.pickled_tensors import Naming, PickledTensors, check_names
@@ -116,12 +117,15 @@ def peek(path: Path) -> Beginning | None:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        found = beginning_in(file.read(HEAD))
+        head, descriptor = file.read(HEAD), file.fileno()
+        size = os.fstat(descriptor).st_size
+        if containers.kind(head, size) != torch_zip.CONTAINER:
+            return None
+        found = beginning_in(head)
         if found is not None:
             return found
-        descriptor = file.fileno()
         try:  # the pickle stands elsewhere in it, or is compressed
-            pickle = torch_zip.object_pickle(partial(os.pread, descriptor), os.fstat(descriptor).st_size, path)
+            pickle = torch_zip.object_pickle(partial(os.pread, descriptor), size, path)
         except FormatError:
             return None
     return pickles.beginning(pickle[:HEAD])

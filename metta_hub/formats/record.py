@@ -12,7 +12,7 @@ from pathlib import Path
 from metta_hub import containers, metadata, names
 from metta_hub.block import FORMAT_VERSION
 from metta_hub.checkpoint import Checkpoint, FileState, Findings, Origin, Weights
-from metta_hub.containers import object_file, torch_zip
+from metta_hub.containers import object_file
 from metta_hub.containers.object_file import ObjectFile
 from metta_hub.containers.pickles import Beginning
 from metta_hub.containers.plain import NotPlain
@@ -71,11 +71,10 @@ def era(path: Path) -> str | None:
     """
     if not path.is_file():
         return None
-    container = containers.sniff(path)
-    if container == torch_zip.CONTAINER:
-        beginning = object_file.peek(path)
-        return None if beginning is None else era_of(beginning)
-    return PACKAGED if container == "zip" and object_file.is_package(path) else None
+    beginning = object_file.peek(path)
+    if beginning is not None:
+        return era_of(beginning)
+    return PACKAGED if containers.sniff(path) == "zip" and object_file.is_package(path) else None
 
 
 def era_of(beginning: Beginning) -> str | None:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from metta_hub import containers, metadata, names
+from metta_hub import metadata, names
 from metta_hub.block import FORMAT_VERSION
 from metta_hub.checkpoint import Checkpoint, FileState, Findings, Origin, Weights
-from metta_hub.containers import object_file, torch_zip
+from metta_hub.containers import object_file
 from metta_hub.containers.object_file import ObjectFile
 from metta_hub.containers.pickles import Beginning, Record
 from metta_hub.containers.plain import ORDERED_DICT, REBUILDS, NotPlain
@@ -40,9 +40,7 @@ _SHOWN = 8
 
 def sniff(path: Path) -> bool:
     """Whether the file is a dict whose first value is no tensor."""
-    if not path.is_file() or containers.sniff(path) != torch_zip.CONTAINER:
-        return False
-    beginning = object_file.peek(path)
+    beginning = object_file.peek(path) if path.is_file() else None
     return beginning is not None and is_wrapper(beginning)
 
 
@@ -52,8 +50,6 @@ def is_trainers(path: Path) -> bool:
     Raises:
         FormatError: it is damaged.
     """
-    if containers.sniff(path) != torch_zip.CONTAINER:
-        return False
     beginning = object_file.peek(path)
     if beginning is None or not is_trainer_state(beginning):
         return False

@@ -39,4 +39,6 @@ class Sizes:
 
 
 FULL = Sizes()
-QUICK = Sizes(large=128 * MIB, medium=32 * MIB, many=2048, listed=(10, 1024), pushed=32 * MIB, rounds=3, layers=16, checkpoints=50)
+QUICK = Sizes(
+    large=128 * MIB, medium=32 * MIB, many=2048, listed=(10, 1024), pushed=32 * MIB, rounds=3, layers=16, checkpoints=50
+)

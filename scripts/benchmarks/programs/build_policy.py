@@ -6,9 +6,10 @@ Ours is one of Metta's agents with a long encoder; the mixin's has the same laye
 import sys
 from pathlib import Path
 
-import metta_hub
 import torch
 from chain import Chain
+
+import metta_hub
 
 pt, folder, layers, width = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 torch.manual_seed(layers)
@@ -18,7 +19,11 @@ LIB = "metta.agent.lib"
 def linear(source: str, out: int, **options: object) -> dict[str, object]:
     """A layer of the agent."""
     sources = [{"name": source}]
-    return {"_target_": f"{LIB}.nn_layer_library.Linear", "sources": sources, "nn_params": {"out_features": out}} | options
+    return {
+        "_target_": f"{LIB}.nn_layer_library.Linear",
+        "sources": sources,
+        "nn_params": {"out_features": out},
+    } | options
 
 
 names = [f"encoder_{number}" for number in range(layers)]

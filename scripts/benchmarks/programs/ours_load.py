@@ -5,8 +5,9 @@ import sys
 import time
 
 import huggingface_hub  # noqa: F401  (the mixin has it imported, too)
-import metta_hub.policies.metta_agent
 import torch
+
+import metta_hub.policies.metta_agent
 
 load = metta_hub.from_pretrained
 started = time.perf_counter()

@@ -168,7 +168,9 @@ def _made(description: Description, device: str) -> "Module":
     place = BUILT_IN.get(name) or _recognised(description)
     if place is None:
         raise _unknown(name)
-    with torch.device(device):
+    from metta_hub.policies.loading import Undrawn
+
+    with torch.device(device), Undrawn():
         built: Module = import_module(f"{__name__}.{place}").build(description)
         return built
 

@@ -3,12 +3,13 @@
 import difflib
 import mmap
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from metta_hub.checkpoint import BITS, Storage, TensorInfo, Weights
 from metta_hub.containers import copying
@@ -21,7 +22,32 @@ SHOWN = 8
 #: Names among which the nearest is sought.
 _SOUGHT = 2_000
 
+#: What fills a tensor with random numbers.
+_DRAWING = frozenset({Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_})
+
 _FLOATING = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+
+
+class Undrawn(TorchFunctionMode):
+    """Leaves tensors on the meta device without initial values: torch would import its compiler to draw none.
+
+    That takes longer than everything else that loading a policy does.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,  # noqa: ANN401  (torch's protocol)
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Return a tensor without values as it is, instead of drawing some for it."""
+        del types
+        kwargs = kwargs or {}
+        filled = args[0] if args else kwargs.get("tensor")
+        if func in _DRAWING and isinstance(filled, Tensor) and filled.is_meta:
+            return filled
+        return func(*args, **kwargs)
 
 
 def load_weights(module: nn.Module, weights: Weights, *, strict: bool = True, mapped: bool = False) -> None:

@@ -14,7 +14,7 @@ def row_8(files: Files) -> Iterator[Figure]:
     run(fixed(program("build_policy", pt, folder, sizes.layers, sizes.width)))
     with served(files.folder):
         run(fixed(program("ours_push", pt, "org/policy")))
-        run(fixed(program("ours_load", "org/policy")))  # which fills the cache
+        run(fixed(program("ours_load", "org/policy", "fill")))
         contestants = {
             "ours": fixed(program("ours_load", "org/policy")),
             "theirs": fixed(program("theirs_load", folder)),

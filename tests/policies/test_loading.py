@@ -287,3 +287,11 @@ def test_a_cached_file_is_hashed_again_when_somebody_wrote_to_it(repo_id, tmp_pa
     assert not verified.is_noted(mirror, sha256)
     scan_cache_dir(tmp_path)  # the client's own survey minds no notes
     assert not scan_cache_dir(tmp_path).warnings
+
+
+def test_building_a_policy_imports_no_compiler():
+    """Drawing initial values on the meta device would: it takes longer than all the rest."""
+    record = DATA / "records" / "model_0005.pt"
+    code = f"import sys, metta_hub; metta_hub.from_pretrained({str(record)!r}); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

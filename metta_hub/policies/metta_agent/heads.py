@@ -14,7 +14,7 @@ class ActionEmbedding(nn.Module):
 
     def __init__(self, rows: int, width: int, actions: int) -> None:
         super().__init__()
-        self.register_buffer("active_indices", torch.arange(1, actions + 1))
+        self.register_buffer("active_indices", torch.tensor(range(1, actions + 1), dtype=torch.int64))
         self._net = nn.Embedding(rows, width)
 
     @property

@@ -79,7 +79,7 @@ class TokenPadStrip(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("feature_id_remap", torch.arange(_IDS, dtype=torch.uint8))
+        self.register_buffer("feature_id_remap", torch.tensor(range(_IDS), dtype=torch.uint8))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """[R, M, 3] → [R, K, 3], and [R, K]: which of them are padding.
@@ -130,7 +130,7 @@ class TokenFourier(nn.Module):
 
     def __init__(self, width: int, frequencies: int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", 2.0 ** torch.arange(frequencies))
+        self.register_buffer("frequencies", torch.tensor([2.0**power for power in range(frequencies)]))
         self._attr_embeds = nn.Embedding(_IDS, width)
 
     def forward(self, tokens: Tensor) -> Tensor:

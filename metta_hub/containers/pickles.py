@@ -148,6 +148,8 @@ def beginning(data: bytes) -> Beginning:
     bottom, *above = [*machine.below, machine.stack]
     root = bottom[0] if bottom else None
     pairs: list[tuple[object, object]] = []
+    if type(root) is dict and not root and len(bottom) > 2 and type(bottom[1]) is str:  # noqa: PLR2004  (root, key, value)
+        pairs.append((bottom[1], bottom[2]))  # the only entry of a dict, whose value is still being made
     for holder in (root, bottom[-1] if len(bottom) > 1 else None):  # an object's attributes are collected beside it
         if not pairs and type(holder) is Record:
             pairs += holder.pairs

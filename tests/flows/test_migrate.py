@@ -463,6 +463,16 @@ def test_a_wrapped_dict_keeps_what_is_metadata_and_names_what_is_not(tmp_path, c
     assert any("lr, scheduler" in warning for warning in warnings)
 
 
+@pytest.mark.parametrize("layers", [1, 30, 200])
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict"])
+def test_weights_alone_under_a_key_are_wrapped_however_many_they_are(tmp_path, key, layers):
+    module = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(layers)))
+    torch.save({key: module.state_dict()}, tmp_path / "model_0001.pt")
+    assert metta_hub.inspect(tmp_path / "model_0001.pt").format == "wrapped state dict"
+    (done,) = metta_hub.migrate(tmp_path).migrated
+    assert loaded(done.target) == {name: raw(tensor) for name, tensor in module.state_dict().items()}
+
+
 def test_weights_that_come_after_a_long_optimizer_are_found(tmp_path):
     """Its first 4 kB look like what a trainer keeps to go on."""
     optimizer = {"state": {number: {"exp_avg": torch.ones(2)} for number in range(200)}}

@@ -72,9 +72,14 @@ def of_document(value: Mapping[str, JSON]) -> Environment:
     if "model_info" in value:
         return of_policy(metadata.from_values(value).values)
     shape = value.get("observation_shape", value.get("obs_shape"))
+    actions, most = _texts(value.get("action_names")), _whole_numbers(value.get("action_max_params"))
+    if value.get("action_max_params") is not None and (most is None or len(most) != len(actions or most)):
+        raise UsageError(
+            "action_max_params is no list of one whole number for each action.", hint=f"for example {_EXAMPLE}"
+        )
     return Environment(
-        actions=_texts(value.get("action_names")),
-        max_params=_whole_numbers(value.get("action_max_params")),
+        actions=actions,
+        max_params=most,
         observation_shape=_whole_numbers(shape),
         features=_features(value.get("features", value.get("obs_features"))),
     )

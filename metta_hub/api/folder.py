@@ -7,7 +7,7 @@ from pathlib import Path
 
 from metta_hub import formats, names
 from metta_hub import index as index_file
-from metta_hub.api.report import Report
+from metta_hub.api.report import Report, silent
 from metta_hub.checkpoint import Checkpoint, FileState, Origin
 from metta_hub.errors import MettaHubError
 from metta_hub.formats import bundle, pair, wrapped
@@ -33,6 +33,14 @@ class Found:
     entry: Entry
     metadata: Metadata
     origin: Origin
+
+
+def single(path: Path) -> Path:
+    """The only checkpoint in a folder that is none itself; any other path as it is."""
+    if not path.is_dir() or any(format_.sniff(path) for format_ in formats.FORMATS):
+        return path
+    there = [found.path for found in find(path, silent)]
+    return there[0] if len(there) == 1 else path
 
 
 def find(folder: Path, report: Report) -> Iterator[Found]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from metta_hub import formats, history, policies
 from metta_hub.api import sources, targets
+from metta_hub.api.folder import single
 from metta_hub.api.pull import fetch
 from metta_hub.api.remote import RepoCommit
 
@@ -53,7 +54,7 @@ def from_pretrained(
     build = partial(policies.build, device=device, dtype=dtype, strict=strict, assume_preset=assume_preset)
     found = targets.parse(str(target), revision=revision)
     if isinstance(found, Path):
-        checkpoint = formats.read(found)
+        checkpoint = formats.read(single(found))
         with sources.unchanged(checkpoint.origin, "the file changed while it was being read"):
             return build(checkpoint)
     repo = RepoCommit.open(

@@ -37,6 +37,8 @@ def look(path: Path, filling: Filling, report: Report, *, pt: bool) -> Publishab
     report("read", ", ".join([*read, f"epoch {epoch if isinstance(epoch, int) else 'unknown'}"]))
     with sources.unchanged(source.origin, CHANGED):
         item = judging.judge(source, filling, pt=pt)
+    if isinstance(assumed := item.block.get("assumed"), list):
+        report("warning", f"assumed of its architecture, and not known: {', '.join(map(str, assumed))}.")
     for redaction in item.redactions:
         report("clean", _redaction_in_words(item, redaction))
     return item

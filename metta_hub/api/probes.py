@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from metta_hub import policies
-from metta_hub.api.report import Report, working
+from metta_hub.api.report import Report, warnings_told, working
 from metta_hub.checkpoint import Checkpoint
 
 
@@ -25,7 +25,7 @@ def make(checkpoint: Checkpoint, recorded: Path | None, target: Path, report: Re
     from metta_hub.policies import probing
     from metta_hub.policies.policy import ours
 
-    with working(report, "probe"):
+    with working(report, "probe"), warnings_told(report):
         policy = ours(policies.build(checkpoint))
         probe = probing.make(policy) if recorded is None else probing.read(recorded, policy)
         compared = probing.compare(policy, probe)

@@ -1,7 +1,8 @@
 """How library code says what it is doing, without printing: it calls a `Report` that its caller handed in."""
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -43,6 +44,17 @@ def working(
 def counting(report: Report, verb: str, done: Callable[[], int], noun: str) -> AbstractContextManager[None]:
     """Have a report that can do so show how many there were so far, while the body runs."""
     return report.counting(verb, done, noun) if isinstance(report, ShowsProgress) else nullcontext()
+
+
+@contextmanager
+def warnings_told(report: Report) -> Iterator[None]:
+    """Have Python's warnings to users reported: on the command line nobody would see them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for one in caught:
+        if issubclass(one.category, UserWarning):
+            report("warning", str(one.message))
 
 
 def _size(path: Path) -> int:

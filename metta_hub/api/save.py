@@ -1,19 +1,22 @@
 """save: a policy in memory → a local pair. describe → take the bytes → write."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metta_hub import disk, metadata, names, policies
 from metta_hub.checkpoint import Checkpoint, Origin
-from metta_hub.errors import MetadataError
+from metta_hub.errors import BadNameError, MetadataError
 from metta_hub.formats import files, pair
 from metta_hub.formats.pair import PairFiles
-from metta_hub.metadata import Metadata
+from metta_hub.metadata import JSON, Metadata
 
 if TYPE_CHECKING:
     from metta_hub.policies import Module
 
 _FORMAT = "module"
+#: What of `model_info` Metta's own pairs leave out.
+_ADDED = ("architecture", "action_max_params", "action_embedding_rows", "observation_space")
 
 
 def save_pretrained(policy: "Module", folder: Path | str, *, name: str | None = None) -> PairFiles:
@@ -32,7 +35,9 @@ def save_pretrained(policy: "Module", folder: Path | str, *, name: str | None = 
 
     pretrained = policies.pretrained(unwrapped(policy))
     known = metadata.from_values({}) if pretrained is None else pretrained.metadata
-    called = name or ("policy" if pretrained is None else pretrained.name)
+    called = (name or ("policy" if pretrained is None else pretrained.name)).removesuffix(".pt")
+    if names.checkpoint_name(called) != called:
+        raise BadNameError(called, "it cannot name a checkpoint", hint="letters, digits, '.', '_' and '-'")
     return save(policy, known, Path(folder).expanduser() / f"{called}.pt")
 
 
@@ -55,6 +60,7 @@ def save(policy: object, known: Metadata, target: Path) -> PairFiles:
     from metta_hub.policies import describing, tensors
 
     module, name = tensors.unwrapped(policy), names.checkpoint_name(target.stem)
+    earlier = known
     info = describing.model_info(module, known.values.get("model_info"))
     try:
         known = known.with_values({**known.values, **describing.facts(module), "model_info": info})
@@ -70,6 +76,21 @@ def save(policy: object, known: Metadata, target: Path) -> PairFiles:
                 weights = tensors.written(tensors.state_of(module), file, values)
                 origin = Origin(values, _FORMAT, "", {})
                 checkpoint = Checkpoint(name, weights, known, origin)
-                return pair.write_one(checkpoint, target, block=metadata.block_for(known), force=True)
+                block = metadata.block_for(known, _supplied(module, earlier, known))
+                return pair.write_one(checkpoint, target, block=block, force=True)
         finally:
             values.unlink(missing_ok=True)
+
+
+def _supplied(module: object, before: Metadata, after: Metadata) -> dict[str, JSON]:
+    """What the policy's own description has that its checkpoint did not say, and what was assumed of it."""
+    told, says = (_info(one) for one in (before, after))
+    listed, assumed = before.block.get("added"), getattr(module, "assumed", ())
+    new: list[JSON] = [f"/model_info/{key}" for key in _ADDED if key in says and key not in told]
+    found: dict[str, JSON] = {"added": [*(listed if isinstance(listed, list) else []), *new]}
+    return found | ({"assumed": list(map(str, assumed))} if assumed else {})
+
+
+def _info(known: Metadata) -> Mapping[str, JSON]:
+    info = known.values.get("model_info")
+    return info if isinstance(info, dict) else {}

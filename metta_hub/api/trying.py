@@ -4,15 +4,18 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metta_hub import formats, history, policies
 from metta_hub.api import sources, targets
+from metta_hub.api.folder import single
 from metta_hub.api.pull import fetch, require_listed
 from metta_hub.api.remote import RepoCommit
-from metta_hub.api.report import Report, silent, working
+from metta_hub.api.report import Report, silent, warnings_told, working
 from metta_hub.checkpoint import Checkpoint
+from metta_hub.errors import BadValueError
 from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
 from metta_hub.names import CONFIG, PROBE
@@ -86,13 +89,14 @@ def try_policy(
 
     found = targets.parse(str(target), revision=revision, report=report)
     if isinstance(found, Path):
+        found = single(found)
         checkpoint, probe = formats.read(found), _probe_in(found)
     else:
         repo = RepoCommit.open(found, "try", typed=str(target), token=token, cache_dir=cache_dir)
         entry = history.select(repo.index, found.selector).entry
         checkpoint = fetch(repo, entry, report=report)
         probe = _published_probe(repo) if entry.name == repo.index.root else None
-    with sources.unchanged(checkpoint.origin, "the file changed while it was being read"):
+    with sources.unchanged(checkpoint.origin, "the file changed while it was being read"), warnings_told(report):
         policy = policies.build(checkpoint, assume_preset=assume_preset)
     with working(report, "try"):
         return _tried(checkpoint, ours(policy), probe)
@@ -121,6 +125,9 @@ def _tried(checkpoint: Checkpoint, policy: "Policy", probe: Path | None) -> Trie
 
     observation = policy.example_observation()[None]
     probabilities = policy.probabilities(observation)[0].tolist()
+    if not all(map(isfinite, probabilities)):
+        sentence = f"{checkpoint.name} puts out values that are no numbers (NaN)."
+        raise BadValueError("policy", sentence, hint="its weights are damaged; 'metta-hub verify' checks them")
     labels: Sequence[str] = policy.actions.labels
     if len(labels) != len(probabilities):  # Metta's own pairs do not say the parameters of actions
         labels = [f"logit {number}" for number in range(len(probabilities))]

@@ -17,8 +17,9 @@ from metta_hub.strict_json import JSON
 #: The most elements of all tensors together.
 MAX_PARAMETERS = 500_000_000
 #: The most elements that all components together hold for one row.
-MAX_ELEMENTS = 1 << 26
+MAX_ELEMENTS = 1 << 23
 #: The longest side of a view, in cells, and the longest axis of an observation.
+MAX_ACTIONS = 1 << 14
 MAX_VIEW, MAX_AXIS = 1024, 1 << 16
 MAX_NORMALIZATION = 1e30
 _VIEW = 11
@@ -139,7 +140,10 @@ def max_params(info: Mapping[str, JSON]) -> tuple[int, ...] | None:
         return None
     if not isinstance(held, list) or not all(type(one) is int and 0 <= one < MAX_AXIS for one in held):
         raise ArchitectureError("", "action_max_params is no list of whole numbers")
-    return tuple(one for one in held if isinstance(one, int))
+    found = tuple(one for one in held if isinstance(one, int))
+    if sum(found) + len(found) > MAX_ACTIONS:
+        raise ArchitectureError("", f"action_max_params make more than {MAX_ACTIONS:,} actions")
+    return found
 
 
 def _actions(info: Mapping[str, JSON]) -> int:

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from metta_hub.checkpoint import Checkpoint
-from metta_hub.errors import ConflictError, MissingDependencyError, UnknownArchitectureError
+from metta_hub.errors import BadTypeError, ConflictError, MissingDependencyError, UnknownArchitectureError
 from metta_hub.policies.description import UNNAMED, Description, Pretrained
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ METTA_AGENT = "metta_agent"
 BUILT_IN: Mapping[str, str] = {"LSTMPolicy": "mettagrid_lstm", "MettaAgent": METTA_AGENT, "lstm": "mettagrid_lstm"}
 
 #: Those of which names and shapes of the weights show everything, so that metadata may say nothing.
-_SHOWN_BY_WEIGHTS = ("mettagrid_lstm",)
+_SHOWN_BY_WEIGHTS = ("mettagrid_lstm", "metta_agent")
 
 #: Wrappers around agents whose names Metta's pairs have for the agent's own: compiled, distributed.
 _WRAPPERS: Mapping[str, str] = {
@@ -56,7 +56,10 @@ def register(name: str, builder: Builder) -> None:
 
     Raises:
         ConflictError: another builder has that name.
+        BadTypeError: the builder cannot be called.
     """
+    if not callable(builder):
+        raise BadTypeError("builder", f"The builder for '{name}' is no function.", hint="it takes a model_info")
     if _BUILDERS.setdefault(name, builder) is not builder:
         raise ConflictError(name, f"Another builder is registered for '{name}'.", hint="choose another name")
 
@@ -98,7 +101,7 @@ def build(
     description = Description.of(checkpoint, assume_preset=assume_preset)
     # Where every weight is replaced, memory for others would be taken in vain.
     module = _made(description, "meta" if strict else "cpu")
-    loading.load_weights(module, checkpoint.weights, strict=strict, mapped=mapped)
+    loading.load_weights(module, checkpoint.weights, strict=strict, mapped=mapped, mixed=dtype is not None)
     said = checkpoint.metadata.block.get("assumed")
     _warn_of_assumptions([*getattr(module, "assumed", ()), *(said if isinstance(said, list) else ())])
     vars(module)[_PRETRAINED] = Pretrained(checkpoint.name, checkpoint.metadata)
@@ -120,7 +123,7 @@ def create_model_from_metadata(
     """Build the policy that a pair's `model_info` describes, on the CPU and in eval mode.
 
     Args:
-        model_info: as the JSON of a pair has it.
+        model_info: as the JSON of a pair has it; or all of that JSON, which says more: which feature has which id.
         state_dict: the pair's weights, which are loaded; needed where the metadata hold no architecture.
         assume_preset: whether the options of a shipped agent may be taken for those that nothing shows.
 
@@ -139,7 +142,12 @@ def create_model_from_metadata(
 
     tensors = loading.unwrapped_tensors(state_dict or {})
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    module = _made(Description({"model_info": dict(model_info)}, shapes, assume_preset), "cpu")
+    if not isinstance(model_info, Mapping):
+        kind = type(model_info).__name__
+        raise BadTypeError("model_info", f"A {kind} is no model_info.", hint="give the one in the JSON of a pair")
+    whole = isinstance(model_info.get("model_info"), Mapping)
+    known = dict(model_info) if whole else {"model_info": dict(model_info)}
+    module = _made(Description(known, shapes, assume_preset), "cpu")
     if state_dict is not None:
         loading.load_tensors(module, tensors)
     _warn_of_assumptions(getattr(module, "assumed", ()))

@@ -50,7 +50,9 @@ class Undrawn(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def load_weights(module: nn.Module, weights: Weights, *, strict: bool = True, mapped: bool = False) -> None:
+def load_weights(
+    module: nn.Module, weights: Weights, *, strict: bool = True, mapped: bool = False, mixed: bool = False
+) -> None:
     """Put weights into a freshly built module, all or nothing.
 
     What torch's wrappers put before every name (`module.`, `_orig_mod.`) is taken off, with a warning, when the
@@ -62,6 +64,7 @@ def load_weights(module: nn.Module, weights: Weights, *, strict: bool = True, ma
         strict: whether every weight of the module must be there, and no other; if not, the others are named in a
             warning. A weight of another shape never fits.
         mapped: as for `read_tensors`.
+        mixed: whether floating weights may be of several dtypes, because they will be of one afterwards.
 
     Raises:
         WeightsMismatchError: names are missing or extra, or a shape differs; `module` is unchanged.
@@ -73,6 +76,7 @@ def load_weights(module: nn.Module, weights: Weights, *, strict: bool = True, ma
         weights = bare
     found = {tensor.name: tuple(tensor.shape) for tensor in weights.tensors}
     _check(wanted, found, strict=strict)
+    _check_dtypes(wanted, weights, mixed=mixed)
     kept = Weights(tuple(one for one in weights.tensors if one.name in wanted), weights.storages)
     _assign(module, read_tensors(kept, mapped=mapped), strict=strict)
 
@@ -211,6 +215,27 @@ def _check(wanted: Mapping[str, Any], found: Mapping[str, tuple[int, ...]], *, s
             misshapen=misshapen,
             hint=_hint(missing, unexpected),
         )
+
+
+def _check_dtypes(wanted: Mapping[str, Any], weights: Weights, *, mixed: bool) -> None:
+    """Floating numbers where the module has some, whole ones where it has those."""
+    dtypes = {one.name: getattr(torch, BY_NAME[one.dtype].torch) for one in weights.tensors if one.name in wanted}
+    floating = set(_FLOATING.values())
+    wrong = [
+        f"{name}: {dtype} for {wanted[name].dtype}"
+        for name, dtype in dtypes.items()
+        if (dtype in floating) != wanted[name].is_floating_point()
+        or (dtype not in floating and dtype.is_floating_point)
+    ]
+    hint = "the metadata describe another network than the one that these weights are of"
+    several = {dtype for dtype in dtypes.values() if dtype in floating}
+    own = {tensor.dtype for tensor in wanted.values() if tensor.is_floating_point()}
+    if not wrong and len(several) > 1 and len(own) == 1 and not mixed:
+        wrong = [f"{name}: {dtype}" for name, dtype in dtypes.items() if dtype in floating]
+        hint = "dtype='float32' makes them all of one"
+    if wrong:
+        sentence = f"The weights do not fit the policy: {len(wrong)} of another dtype ({_shortened(wrong)})."
+        raise WeightsMismatchError(sentence, misshapen=wrong, hint=hint)
 
 
 def _hint(missing: list[str], unexpected: list[str]) -> str:

@@ -16,6 +16,10 @@ State = tuple[Tensor, Tensor]
 _PADDING, _TOKEN_WIDTH = 255, 3
 
 
+#: Whole numbers of which torch can do little else than convert them.
+_UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
+
+
 class PolicyOutput(NamedTuple):
     """What a policy computes of observations.
 
@@ -106,6 +110,7 @@ class Policy(nn.Module, ABC):
         self,
         observation: Any,  # noqa: ANN401  (tensor or array)
         state: State | None = None,
+        episode_start: Any = None,  # noqa: ANN401  (tensor, array or list)
         deterministic: bool = False,
     ) -> tuple[Tensor, State]:
         """Choose actions, as stable-baselines3's policies do.
@@ -113,6 +118,7 @@ class Policy(nn.Module, ABC):
         Args:
             observation: one observation, or a batch of them.
             state: as an earlier call gave it; None starts with zeros.
+            episode_start: [B], true where an episode begins, so that the state of before counts as zeros.
             deterministic: the likeliest action instead of one drawn from the probabilities.
 
         Returns:
@@ -126,7 +132,8 @@ class Policy(nn.Module, ABC):
             raise UsageError("The policy knows no actions yet.", hint="call policy.initialize_to_environment(…) first")
         observed = self._observed(observation)
         single = observed.ndim == len(self.observation_space.shape)
-        logits, _, following = self.evaluate(observed[None] if single else observed, state)
+        batch = observed[None] if single else observed
+        logits, _, following = self.evaluate(batch, self._begun(state, episode_start, len(batch)))
         chosen = logits.argmax(-1) if deterministic else torch.multinomial(logits.float().softmax(-1), 1).squeeze(-1)
         if self.actions.max_params is not None:
             chosen = torch.tensor(self.actions.pairs, device=chosen.device)[chosen]
@@ -146,10 +153,11 @@ class Policy(nn.Module, ABC):
         Raises:
             UsageError: there is no such action.
         """
-        given = torch.as_tensor(action).tolist()
+        given = action
         try:
+            given = torch.as_tensor(action).tolist()
             return self.actions.label(given)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RuntimeError):
             raise UsageError(
                 f"The policy has no action {given}.", hint=f"its actions are {', '.join(self.actions.labels[:8])}"
             ) from None
@@ -179,7 +187,7 @@ class Policy(nn.Module, ABC):
     # --- making arguments fit ---
 
     def _observed(self, observation: Any) -> Tensor:  # noqa: ANN401
-        given = torch.as_tensor(observation)
+        given = _tensor(observation, "observation")
         shape, wanted = self.observation_space.shape, self.observation_space.dtype
         axes = given.ndim - len(shape)
         if not 0 <= axes <= 2 or tuple(given.shape[axes:]) != shape or 0 in given.shape:  # noqa: PLR2004
@@ -200,17 +208,50 @@ class Policy(nn.Module, ABC):
             )
         return given.to(wanted)
 
+    def _begun(self, state: State | None, episode_start: Any, batch: int) -> State | None:  # noqa: ANN401
+        """The state with zeros where an episode begins."""
+        if state is None or episode_start is None:
+            return state
+        begins = _tensor(episode_start, "episode_start").bool().reshape(-1)
+        if len(begins) != batch:
+            raise UsageError(
+                f"episode_start is of {len(begins)} observations, and there are {batch}.", hint="one for each"
+            )
+        hidden, cell = self._state(state, batch)
+        kept = (~begins).to(hidden.device)[None, :, None]
+        return hidden * kept, cell * kept
+
     def _state(self, state: State | None, batch: int) -> State:
         if state is None:
             return self.initial_state(batch)
         wanted = (self.num_layers, batch, self.hidden_size)
-        hidden, cell = (torch.as_tensor(part).to(device=self.device, dtype=self.dtype) for part in state)
+        if not isinstance(state, tuple | list) or len(state) != 2:  # noqa: PLR2004  (h and c)
+            raise UsageError("A state is the pair (h, c).", hint="as evaluate and predict return it; None starts anew")
+        hidden, cell = (_tensor(part, "state").to(device=self.device, dtype=self.dtype) for part in state)
         if hidden.shape != wanted or cell.shape != wanted:
             raise UsageError(
                 f"A state of shapes {list(hidden.shape)} and {list(cell.shape)} does not fit {batch} observations.",
                 hint=f"each is {list(wanted)}; state=None starts anew",
             )
         return hidden, cell
+
+
+def _tensor(given: Any, what: str) -> Tensor:  # noqa: ANN401  (whatever users have)
+    """A tensor of what is one, or can be made one.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        found = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        words = str(error).splitlines()[0]
+        raise UsageError(
+            f"'{what}' is no tensor, array or list of numbers: {words}", hint="torch.as_tensor takes it"
+        ) from None
+    if found.is_sparse or found.is_meta:
+        raise UsageError(f"'{what}' is a tensor without plain values.", hint="to_dense(), or one on a real device")
+    return found.to(torch.int64) if found.dtype in _UNSIGNED else found
 
 
 def ours(policy: object) -> Policy:

@@ -18,7 +18,7 @@ from metta_hub.policies.loading import read_tensors
 from metta_hub.policies.policy import Policy, PolicyOutput, State
 
 #: How many observations a probe of ours has, and how many one may have.
-COUNT, MOST = 8, 1024
+COUNT, MOST = 8, 32
 #: Largest file that is read, in bytes.
 MAX_BYTES = 64 << 20
 #: Steps that the states of the later half were made by; the others begin with zeros, as an episode does.
@@ -27,7 +27,7 @@ _STEPS = 3
 #: How far outputs may differ, as part of the largest of their tensor, or of 1 if that is less: other processors and
 #: other versions of torch round otherwise, another weight shows in more digits.
 TOLERANCE: Mapping[torch.dtype, float] = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
-_USUAL = 1e-5
+_USUAL = 2e-6
 
 _NAMES = ("observation", "state_h", "state_c", "logits", "value", "next_state_h", "next_state_c")
 

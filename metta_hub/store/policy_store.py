@@ -198,6 +198,8 @@ class PolicyStore:
             MettaHubError: it cannot be written.
         """
         target = Path(path if path is not None else record.file_path).expanduser()
+        if target.suffix == ".json":
+            target = target.with_suffix(".pt")
         if target.suffix != ".pt":
             target = target.with_name(f"{target.name}.pt")
         policy = record.cached_policy if record.cached_policy is not None else self._stored(record)

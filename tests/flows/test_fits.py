@@ -129,6 +129,12 @@ def test_exactly_one_environment_is_meant(options):
         metta_hub.fits(RUN, **options)
 
 
+@pytest.mark.parametrize("most", ["x", [1], [0, "1"]])
+def test_parameters_that_are_none_are_refused(described, most):
+    with pytest.raises(errors.UsageError, match="action_max_params"):
+        metta_hub.fits(RUN, environment=described(action_names=["zig", "zag"], action_max_params=most))
+
+
 def test_a_file_that_describes_no_environment_is_refused(described):
     with pytest.raises(errors.UsageError, match="says nothing of an environment"):
         metta_hub.fits(RUN, environment=described(weather="fine"))

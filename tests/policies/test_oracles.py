@@ -10,7 +10,7 @@ import torch
 
 import metta_hub
 from metta_hub import formats
-from metta_hub.errors import AssumptionError, UnknownArchitectureError
+from metta_hub.errors import AssumptionError, UnknownArchitectureError, UsageError
 from policies.oracles import METTA, VARIANTS, activate, checkpoint, differences, environment, oracle, policy
 
 pytestmark = pytest.mark.skipif(not VARIANTS, reason="the shared folder is not beside the project")
@@ -152,11 +152,15 @@ def test_what_metta_hub_writes_builds_by_its_model_info_alone(variant, tmp_path)
 def test_a_pair_of_mettas_own_builds_by_its_model_info_and_its_weights():
     folder = METTA / "latent_attn_tiny/full_s10"
     [path] = (folder / "pair").glob("*.pt")
-    info, state = metta_hub.inspect(path).metadata["model_info"], torch.load(path, weights_only=True)
+    metadata, state = metta_hub.inspect(path).metadata, torch.load(path, weights_only=True)
+    info = metadata["model_info"]
     with pytest.raises(UnknownArchitectureError, match="MettaAgent"):
         metta_hub.create_model_from_metadata(info)
     model = metta_hub.create_model_from_metadata(info, state)
     model.load_state_dict(state)
+    with pytest.raises(UsageError, match="which feature has which id"):
+        activate(folder, model)  # model_info does not say it, and the weights are of features that have ids
+    model.restore_original_feature_mapping(metadata["original_feature_mapping"])
     activate(folder, model)
     assert differences(model, oracle(folder)).most <= CLOSE
 
@@ -215,7 +219,7 @@ def test_push_adds_the_graph_of_a_shipped_agent_and_nothing_else_changes(folder,
     assert metta_hub.verify(path, repo_id).ok
     assert not metta_hub.push(pulled.pt, repo_id).changed
     assert metta_hub.push(path, repo_id).commit == commit
-    model = metta_hub.create_model_from_metadata(known.values["model_info"])
+    model = metta_hub.create_model_from_metadata(known.values)
     model.load_state_dict(torch.load(pulled.pt, weights_only=True))
     activate(folder, model)
     assert differences(model, oracle(folder)).most <= CLOSE

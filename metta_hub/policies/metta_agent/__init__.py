@@ -10,7 +10,10 @@ from metta_hub.policies.metta_agent.agent import MettaAgent, PolicyState
 from metta_hub.policies.spaces import Actions
 from metta_hub.strict_json import JSON
 
-__all__ = ["MettaAgent", "PolicyState", "build"]
+__all__ = ["MettaAgent", "PolicyState", "build", "recognises"]
+
+#: Weights that every agent of Metta's has.
+_SHOWING = ("_core_._net.weight_ih_l0", "_action_embeds_._net.weight", "_value_._net.weight")
 
 
 def build(description: Description) -> MettaAgent:
@@ -31,8 +34,14 @@ def build(description: Description) -> MettaAgent:
         action_rows=None if rows is None and plan.environment.actions else _numbers(rows),
         feature_mapping=_numbers(description.metadata.get("original_feature_mapping")),
     )
+    agent.described = completed.info
     agent.assumed = completed.assumed
     return agent
+
+
+def recognises(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether weights are those of one of Metta's agents, by their names."""
+    return {f"{architecture.PREFIX}{name}" for name in _SHOWING} <= shapes.keys()
 
 
 def _count(description: Description) -> int | None:

@@ -41,6 +41,7 @@ class MettaAgent(Policy):
         core_num_layers: Metta's name for the layers of the core.
         original_feature_mapping: feature name → the id that the policy learned; empty before it met an environment.
         action_rows: full action name → row of the embeddings, of all that it ever had; None when nobody knows.
+        described: the `model_info` that it was built from, with its architecture.
         assumed: pointers to what neither metadata nor weights said of its architecture, and was assumed.
     """
 
@@ -67,6 +68,7 @@ class MettaAgent(Policy):
         self.core_num_layers = core.layers
         self.original_feature_mapping = dict(feature_mapping)
         self.action_rows = None if action_rows is None else dict(action_rows)
+        self.described: Mapping[str, Any] = {}
         self.assumed: tuple[str, ...] = ()
         self._known_names = actions.names
         self.register_buffer("action_index_tensor", _table(actions), persistent=False)
@@ -79,6 +81,25 @@ class MettaAgent(Policy):
         if self.actions.max_params and not self._known_names:
             self._name_actions()
         return keys
+
+    @property
+    def model_info(self) -> dict[str, Any]:
+        """What metadata say of this policy as it is now: enough to build it."""
+        attributes = dict(self.described.get("agent_attributes") or {})
+        if self.actions.max_params:
+            nvec = [len(self.actions.names), max(self.actions.max_params) + 1]
+            attributes["action_space"] = {"type": "MultiDiscrete", "nvec": nvec}
+        found = {**self.described, "type": "MettaAgent", "hidden_size": self.hidden_size}
+        found |= {"core_num_layers": self.core_num_layers, "agent_attributes": attributes}
+        if self.actions.max_params:
+            found["action_max_params"] = self.action_max_params
+        if self.action_rows:
+            found["action_embedding_rows"] = dict(self.action_rows)
+        return found
+
+    def restore_original_feature_mapping(self, mapping: Mapping[str, int]) -> None:
+        """Say which feature has which id for this policy, before it meets another environment; Metta's own name."""
+        self.original_feature_mapping = dict(mapping)
 
     @property
     def action_max_params(self) -> list[int]:
@@ -146,14 +167,16 @@ class MettaAgent(Policy):
         """
         found = environment.features(features)
         wanted = environment.actions(action_names, action_max_params)
+        where = _placed(device)
         embedding = self._embedding
         rows = environment.action_rows(wanted, self._known_rows(wanted), embedding.rows)
+        self._require_features()
         self.action_rows = rows
         embedding.activate([rows[label] for label in wanted.labels])
         self._set_actions(wanted)
         self._bind_features(found)
-        if device is not None:
-            self.to(device)
+        if where is not None:
+            self.to(where)
 
     # --- actions ---
 
@@ -217,6 +240,19 @@ class MettaAgent(Policy):
 
     # --- features ---
 
+    def _require_features(self) -> None:
+        """A policy that has met an environment, and renumbers features, must know which it learned under which id.
+
+        Raises:
+            UsageError: nobody said.
+        """
+        renumbers = isinstance(self.components[OBSERVATION], TokenPadStrip)
+        if renumbers and not self.original_feature_mapping and self._embedding.trained:
+            raise UsageError(
+                "Nobody said which feature has which id for this policy, so that others' cannot be renumbered.",
+                hint="policy.restore_original_feature_mapping(metadata['original_feature_mapping']) says it",
+            )
+
     def _bind_features(self, found: Mapping[str, environment.Feature]) -> None:
         if not self.original_feature_mapping:
             self.original_feature_mapping = {name: feature.id for name, feature in found.items()}
@@ -229,6 +265,21 @@ class MettaAgent(Policy):
         for module in self.components.values():
             if isinstance(module, TokenValueNormalizer):
                 module.renormalize(change.factors)
+
+
+def _placed(device: torch.device | str | None) -> torch.device | None:
+    """A device that there is.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if device is None:
+        return None
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        words = str(error).splitlines()[0]
+        raise UsageError(f"There is no device '{device}' here: {words}", hint="'cpu', or 'cuda'") from None
 
 
 def _table(actions: Actions) -> Tensor:

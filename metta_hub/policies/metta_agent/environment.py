@@ -12,6 +12,9 @@ from metta_hub.errors import UsageError
 from metta_hub.policies.metta_agent.observations import PADDING, UNKNOWN
 from metta_hub.policies.spaces import Actions
 
+_LIKE = (
+    "policy.initialize_to_environment({'hp': {'id': 2, 'normalization': 30.0}, …}, ['noop', 'move'], [0, 1]) is like it"
+)
 _LARGEST_PARAMETER = 1 << 16
 
 
@@ -35,13 +38,15 @@ def features(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Feature]:
         UsageError: an id is no byte or there twice, or a normalisation is no number.
     """
     found: dict[str, Feature] = {}
+    if not isinstance(given, Mapping) or not all(isinstance(one, Mapping) for one in given.values()):
+        raise UsageError("Features are named, and each has an id and a normalization.", hint=_LIKE)
     for name, properties in given.items():
         number, normalization = properties.get("id"), properties.get("normalization", 1.0)
         if type(number) is not int or not 0 <= number <= PADDING or not isinstance(normalization, int | float):
-            raise UsageError(f"The feature '{name}' needs an id from 0 to {PADDING} and a normalization.")
+            raise UsageError(f"The feature '{name}' needs an id from 0 to {PADDING} and a normalization.", hint=_LIKE)
         found[name] = Feature(number, float(normalization))
     if len({feature.id for feature in found.values()}) != len(found):
-        raise UsageError("Two features have the same id.")
+        raise UsageError("Two features have the same id.", hint=_LIKE)
     return found
 
 
@@ -51,13 +56,17 @@ def actions(names: Sequence[str], max_params: Sequence[int]) -> Actions:
     Raises:
         UsageError: there is no parameter for each name, one is none, or two actions have one name.
     """
+    if isinstance(names, str) or not isinstance(names, Sequence) or not isinstance(max_params, Sequence):
+        raise UsageError("Action names and greatest parameters are lists.", hint=_LIKE)
     if len(names) != len(max_params):
-        raise UsageError(f"There are {len(names)} action names and {len(max_params)} greatest parameters.")
+        raise UsageError(f"There are {len(names)} action names and {len(max_params)} greatest parameters.", hint=_LIKE)
     if not all(type(most) is int and 0 <= most <= _LARGEST_PARAMETER for most in max_params):
-        raise UsageError("A greatest parameter is a whole number from 0.")
+        raise UsageError("A greatest parameter is a whole number from 0.", hint=_LIKE)
+    if not names:
+        raise UsageError("A policy without actions does nothing.", hint=_LIKE)
     found = Actions(tuple(map(str, names)), tuple(max_params))
     if len(set(found.labels)) != len(found.labels):
-        raise UsageError("Two actions have the same name.")
+        raise UsageError("Two actions have the same name.", hint=_LIKE)
     return found
 
 

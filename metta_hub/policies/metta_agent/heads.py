@@ -6,9 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metta_hub.errors import WeightsMismatchError
+
 
 class ActionEmbedding(nn.Module):
-    """A vector for each action that was ever known, and which of them are actions now."""
+    """A vector for each action that was ever known, and which of them are actions now.
+
+    Attributes:
+        trained: whether weights were loaded, and the policy has met an environment before.
+    """
 
     active_indices: Tensor
 
@@ -16,6 +22,7 @@ class ActionEmbedding(nn.Module):
         super().__init__()
         self.register_buffer("active_indices", torch.tensor(range(1, actions + 1), dtype=torch.int64))
         self._net = nn.Embedding(rows, width)
+        self.trained = False
 
     @property
     def rows(self) -> int:
@@ -34,8 +41,20 @@ class ActionEmbedding(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
         """How many actions there are, the state dict says: it may be of another environment than the metadata."""
         loaded = state_dict.get(f"{prefix}active_indices")
+        if isinstance(loaded, Tensor) and loaded.numel() and not loaded.is_meta:
+            least, most = int(loaded.min()), int(loaded.max())
+            if least < 0 or most >= self.rows:
+                sentence = (
+                    f"The weights do not fit the policy: an action has row {most if most >= self.rows else least}"
+                )
+                raise WeightsMismatchError(
+                    f"{sentence} of {self.rows} embeddings.",
+                    misshapen=[f"{prefix}active_indices"],
+                    hint="the weights are damaged, or of another policy",
+                )
         if isinstance(loaded, Tensor) and loaded.ndim == 1 and loaded.shape != self.active_indices.shape:
             self.active_indices = self.active_indices.new_empty(loaded.shape)
+        self.trained = isinstance(loaded, Tensor) and bool(loaded.numel())
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -100,7 +100,10 @@ def build(
 
     description = Description.of(checkpoint, assume_preset=assume_preset)
     # Where every weight is replaced, memory for others would be taken in vain.
-    module = _made(description, "meta" if strict else "cpu")
+    module = _made(description, "meta")
+    if not strict:
+        loading.require_size(module, checkpoint.weights)
+        module = _made(description, "cpu")
     loading.load_weights(module, checkpoint.weights, strict=strict, mapped=mapped, mixed=dtype is not None)
     said = checkpoint.metadata.block.get("assumed")
     _warn_of_assumptions([*getattr(module, "assumed", ()), *(said if isinstance(said, list) else ())])

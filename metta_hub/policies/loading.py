@@ -25,6 +25,9 @@ _SOUGHT = 2_000
 #: What fills a tensor with random numbers.
 _DRAWING = frozenset({Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_})
 
+#: How much of a policy may have initial values: so many times the bytes of its checkpoint, and so many besides.
+_MOST_FILLED, _ALWAYS_FILLED = 4, 64 << 20
+
 _FLOATING = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 
 
@@ -79,6 +82,18 @@ def load_weights(
     _check_dtypes(wanted, weights, mixed=mixed)
     kept = Weights(tuple(one for one in weights.tensors if one.name in wanted), weights.storages)
     _assign(module, read_tensors(kept, mapped=mapped), strict=strict)
+
+
+def require_size(module: nn.Module, weights: Weights) -> None:
+    """Make sure that a module which gets initial values is not much larger than the weights that it is to get.
+
+    Raises:
+        WeightsMismatchError: it is.
+    """
+    wanted = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    if wanted > _MOST_FILLED * weights.nbytes + _ALWAYS_FILLED:
+        sentence = f"The policy would have {wanted:,} bytes of weights, of which the checkpoint has {weights.nbytes:,}."
+        raise WeightsMismatchError(sentence, hint="the metadata describe another network than these weights are of")
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ class PolicyStore:
     """Loads, chooses and saves policies.
 
     Args:
-        config: anything with attributes or keys; read are `device`, `policy_cache_size` (10), and, for new records,
+        config: anything with attributes or keys; read are `device`, `policy_cache_size` (10), `assume_preset`, and, for new records,
             `trainer`, `run_dir`, `data_dir` and `run`.
         wandb_run: kept as it is: policies are not sent to W&B.
         token: for the Hub, instead of the environment's or the stored one.
@@ -157,12 +158,13 @@ class PolicyStore:
     def _load(self, uri: str, record: PolicyRecord) -> "Module":
         path, origin = places.local_path(uri), record.origin
         device = str(setting(self._config, "device") or "cpu")
+        load = partial(
+            loading.from_pretrained, device=device, assume_preset=bool(setting(self._config, "assume_preset"))
+        )
         if path is None or origin is None:
-            return loading.from_pretrained(
-                uri, token=self._access.token, cache_dir=self._access.cache_dir, device=device
-            )
+            return load(uri, token=self._access.token, cache_dir=self._access.cache_dir)
         with sources.unchanged(origin, _CHANGED):
-            return loading.from_pretrained(path, device=device)
+            return load(path)
 
     # --- making and saving ---
 

@@ -228,3 +228,21 @@ def test_a_package_makes_its_architecture_known(tmp_path, monkeypatch):
     document["model_info"] |= {"type": "Mine", "module_name": "elsewhere"}
     saved.json.write_text(json.dumps(document))
     assert isinstance(metta_hub.from_pretrained(saved.pt), torch.nn.Linear)
+
+
+def test_a_policy_that_is_loaded_in_part_is_not_much_larger_than_its_file(tmp_path):
+    metta_hub.migrate_checkpoint(RECORD, tmp_path / "model_0001.pt")
+    document = json.loads((tmp_path / "model_0001.json").read_text())
+    for wide in ("fc1", "encoded_obs"):
+        document["model_info"]["architecture"]["components"][wide]["nn_params"]["out_features"] = 10_000
+    (tmp_path / "model_0001.json").write_text(json.dumps(document))
+    with pytest.raises(errors.WeightsMismatchError, match="of which the checkpoint has"):
+        metta_hub.from_pretrained(tmp_path / "model_0001.pt", strict=False)
+
+
+def test_a_store_can_assume_a_preset():
+    with pytest.warns(UserWarning, match="was assumed"):
+        policy = metta_hub.PolicyStore({"assume_preset": True}).load_from_uri(str(TINY)).policy
+    assert policy.assumed
+    with pytest.raises(errors.AssumptionError):
+        _ = metta_hub.PolicyStore({}).load_from_uri(str(TINY)).policy

@@ -44,8 +44,8 @@ class PolicyStore:
     """Loads, chooses and saves policies.
 
     Args:
-        config: anything with attributes or keys; read are `device`, `policy_cache_size` (10), `assume_preset`, and, for new records,
-            `trainer`, `run_dir`, `data_dir` and `run`.
+        config: anything with attributes or keys; read are `device`, `policy_cache_size` (10), `assume_preset`, and, for
+            new records, `trainer`, `run_dir`, `data_dir` and `run`.
         wandb_run: kept as it is: policies are not sent to W&B.
         token: for the Hub, instead of the environment's or the stored one.
         cache_dir: huggingface_hub's cache.

@@ -584,10 +584,11 @@ def test_a_link_to_nowhere_is_in_the_way_and_stays(old, tmp_path):
 def test_a_signal_between_the_two_renames_waits(old, number):
     """Neither file of a pair without the other, and nothing hidden."""
     code = f"""
-import os, sys
+import os, signal, sys
 from pathlib import Path
 import metta_hub
 from metta_hub.cli import failures
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever runs tests in the background may have ignored
 replace = Path.replace
 Path.replace = lambda self, target: (replace(self, target), os.kill(os.getpid(), {int(number)}))[0]
 failures.stop_on_signals()

@@ -29,6 +29,7 @@ __all__ = [
     "config_view",
     "dumps",
     "from_values",
+    "model_info",
     "number",
     "numbers_in",
     "parse",
@@ -207,6 +208,12 @@ def assign(values: Mapping[str, JSON], settings: Iterable[str]) -> dict[str, JSO
             raise MetadataError(f"/{BLOCK}", "is metta_hub's own")
         _put(changed, parts, check(_value_of(text, parts), parts))
     return changed
+
+
+def model_info(values: Mapping[str, JSON]) -> dict[str, JSON]:
+    """What metadata say of the policy itself; empty when they say nothing, or something else stands there."""
+    found = values.get("model_info")
+    return found if isinstance(found, dict) else {}
 
 
 def number(value: JSON) -> float | None:

@@ -9,6 +9,7 @@ from metta_hub.errors import OfflineError
 from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
 from metta_hub.index import Entry
+from metta_hub.metadata import Metadata
 
 #: Bytes of a safetensors file fetched first; most headers end within them.
 FIRST_BYTES = 64 << 10
@@ -21,8 +22,7 @@ def describe(repo: RepoFiles, entry: Entry) -> Checkpoint:
         NotFoundError: a file that the index lists is not there.
         FormatError: a document or header is damaged.
     """
-    document = repo.fetch(names.metadata_file(entry.name))
-    known = metadata.parse(files.read_document(document), document)
+    document, known = repo.fetch(names.metadata_file(entry.name)), metadata_of(repo, entry)
     weights = repo_format.tie_listed(_header(repo, entry), known.block)
     kept = names.recipe_file(entry.name)
     findings = _findings(repo, kept) if kept in entry.files else None
@@ -38,6 +38,17 @@ def describe(repo: RepoFiles, entry: Entry) -> Checkpoint:
             findings=findings,
         ),
     )
+
+
+def metadata_of(repo: RepoFiles, entry: Entry) -> Metadata:
+    """What is known of a published checkpoint; nothing but its document is fetched.
+
+    Raises:
+        NotFoundError: it is not there.
+        FormatError: it is damaged.
+    """
+    document = repo.fetch(names.metadata_file(entry.name))
+    return metadata.parse(files.read_document(document), document)
 
 
 def at_hand(repo: RepoCommit, entry: Entry) -> Checkpoint:

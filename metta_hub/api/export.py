@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from metta_hub import disk, formats, history, names, strict_json
+from metta_hub import disk, formats, history, metadata, names, strict_json
 from metta_hub.api import sources, targets
 from metta_hub.api.pull import fetch
 from metta_hub.api.remote import RepoCommit
@@ -179,8 +179,7 @@ def _known_spec(checkpoint: Checkpoint, report: Report) -> dict[str, JSON]:
 
 def _named_otherwise(checkpoint: Checkpoint, class_path: str) -> bool:
     """Whether the metadata name another class than a spec does."""
-    info = checkpoint.metadata.values.get("model_info")
-    told = info.get("type") if isinstance(info, dict) else None
+    told = metadata.model_info(checkpoint.metadata.values).get("type")
     return isinstance(told, str) and "." in class_path and told != class_path.rpartition(".")[2]
 
 
@@ -236,7 +235,9 @@ def arguments_from(text: str) -> dict[str, JSON]:
     except FormatError as error:
         raise UsageError(str(error), hint=_EXAMPLE) from None
     if repairs:
-        raise UsageError(f"--init-kwargs has {repairs[0].was} at {repairs[0].pointer}, which JSON has no word for.")
+        raise UsageError(
+            f"--init-kwargs has {repairs[0].was} at {repairs[0].pointer}, which JSON has no word for.", hint=_EXAMPLE
+        )
     if not isinstance(value, dict):
         raise UsageError("--init-kwargs is no JSON object.", hint=_EXAMPLE)
     return value

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from metta_hub import formats, history, metadata, names
-from metta_hub.api import environments, targets
-from metta_hub.api.environments import Environment
+from metta_hub import formats, history, metadata
+from metta_hub.actions import Actions
+from metta_hub.api import interfaces, targets
+from metta_hub.api.describe import metadata_of
+from metta_hub.api.interfaces import Interface
 from metta_hub.api.remote import RepoCommit, RepoFiles, RepoFolder
 from metta_hub.api.report import Report, silent
 from metta_hub.errors import UsageError
-from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
 from metta_hub.metadata import Metadata
 from metta_hub.strict_json import JSON
@@ -80,11 +81,11 @@ def fits(
 
     values = read(target, revision)
     if actions is not None:
-        wanted = environments.listed(actions)
+        wanted = interfaces.listed(actions)
     elif environment is not None:
-        wanted = environments.in_file(targets.source(environment))
+        wanted = interfaces.in_file(targets.source(environment))
     else:
-        wanted = environments.of_policy(read(str(like)))
+        wanted = interfaces.of_policy(read(str(like)))
     return compare(values, wanted)
 
 
@@ -101,14 +102,12 @@ def _read(
     else:
         repo = RepoCommit.open(found, "fits", typed=str(target), token=token, cache_dir=cache_dir)
         selector = found.selector
-    document = repo.fetch(names.metadata_file(history.select(repo.index, selector).entry.name))
-    return metadata.parse(files.read_document(document), document)
+    return metadata_of(repo, history.select(repo.index, selector).entry)
 
 
-def compare(values: Mapping[str, JSON], wanted: Environment) -> Fit:
+def compare(values: Mapping[str, JSON], wanted: Interface) -> Fit:
     """Compare a policy's metadata with an environment."""
-    own, info = environments.of_policy(values), values.get("model_info")
-    info = info if isinstance(info, dict) else {}
+    own, info = interfaces.of_policy(values), metadata.model_info(values)
     found: list[Mismatch] = []
     notes: list[str] = []
     for what, mine, theirs, differences in (
@@ -130,12 +129,11 @@ def compare(values: Mapping[str, JSON], wanted: Environment) -> Fit:
 _Compared = tuple[list[Mismatch], list[str]]
 
 
-def _actions(own: Environment, wanted: Environment, info: Mapping[str, JSON]) -> _Compared:
+def _actions(own: Interface, wanted: Interface, info: Mapping[str, JSON]) -> _Compared:
     """Index by index; a policy that knows its actions by name takes them in any order."""
-    if own.max_params is None or wanted.max_params is None:
-        mine, theirs = own.actions or (), wanted.actions or ()
-    else:
-        mine, theirs = own.labels or (), wanted.labels or ()
+    both = own.actions or Actions(()), wanted.actions or Actions(())
+    by_label = all(actions.max_params is not None for actions in both)
+    mine, theirs = (actions.labels if by_label else actions.names for actions in both)
     pairs = enumerate(zip_longest(mine, theirs))
     differing = [Mismatch(f"action {index}", *pair) for index, pair in pairs if pair[0] != pair[1]]
     rows = info.get("action_embedding_rows")
@@ -150,14 +148,14 @@ def _is_of(label: str, name: str) -> bool:
     return label == name or label.rpartition("_")[0] == name
 
 
-def _shapes(own: Environment, wanted: Environment, _info: Mapping[str, JSON]) -> _Compared:
+def _shapes(own: Interface, wanted: Interface, _info: Mapping[str, JSON]) -> _Compared:
     mine, theirs = own.observation_shape or (), wanted.observation_shape or ()
     if mine == theirs:
         return [], []
     return [Mismatch("observation shape", str(list(mine)), str(list(theirs)))], []
 
 
-def _features(own: Environment, wanted: Environment, info: Mapping[str, JSON]) -> _Compared:
+def _features(own: Interface, wanted: Interface, info: Mapping[str, JSON]) -> _Compared:
     mine, theirs = own.features or {}, wanted.features or {}
     remaps = _remaps(info)
     differing: list[Mismatch] = []
@@ -173,7 +171,7 @@ def _features(own: Environment, wanted: Environment, info: Mapping[str, JSON]) -
     return sorted(differing, key=lambda one: one.where), list(_remarks(own, wanted, remaps=remaps))
 
 
-def _remarks(own: Environment, wanted: Environment, *, remaps: bool) -> Iterator[str]:
+def _remarks(own: Interface, wanted: Interface, *, remaps: bool) -> Iterator[str]:
     mine, theirs = own.features or {}, wanted.features or {}
     if remaps and any(mine[name].id != theirs[name].id for name in mine.keys() & theirs.keys()):
         yield "Some features have other numbers, and the policy maps them by name."

@@ -114,8 +114,7 @@ def _with_architecture(known: Metadata, weights: Weights, *, assume: bool) -> Me
         UnknownArchitectureError: the weights are of no shipped agent, and the author wanted to assume one.
         ArchitectureError: nor do the metadata say what it observes.
     """
-    told = known.values.get("model_info")
-    info = told if isinstance(told, dict) else {}
+    info = metadata.model_info(known.values)
     if info.get("architecture") is not None:
         return known
     try:

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -229,15 +229,19 @@ def _as_planned(plan: Plan, checkpoint: Checkpoint) -> Migrated:
 
 
 def _write(plan: Plan, *, force: bool = False) -> Migrated:
-    checkpoint, target = _read(plan), plan.target
+    (checkpoint, block), target = _look(plan), plan.target
     with disk.writing(target, checkpoint.weights.nbytes), sources.unchanged(checkpoint.origin, _CHANGED):
         target.parent.mkdir(parents=True, exist_ok=True)
-        pair.write_one(checkpoint, target, block=_block(plan, checkpoint), force=force)
+        pair.write_one(checkpoint, target, block=block, force=force)
     return _as_planned(plan, checkpoint)
 
 
-def _block(plan: Plan, checkpoint: Checkpoint) -> dict[str, JSON]:
-    return metadata.block_for(checkpoint.metadata, {migrating.MADE_OF: migrating.source_of(plan.source)})
+def _look(plan: Plan) -> tuple[Checkpoint, dict[str, JSON]]:
+    """Read the old file, and hash it meanwhile; what the pair's block says of it."""
+    with ThreadPoolExecutor(1) as pool:
+        hashed = pool.submit(migrating.source_of, plan.source)
+        checkpoint = _read(plan)
+        return checkpoint, metadata.block_for(checkpoint.metadata, {migrating.MADE_OF: hashed.result()})
 
 
 def _read(plan: Plan) -> Checkpoint:
@@ -247,7 +251,7 @@ def _read(plan: Plan) -> Checkpoint:
 
 def _replace(plan: Plan, way: Way) -> Migrated:
     """Write a pair in place of the old file: written, read again, compared, and only then renamed."""
-    checkpoint = _read(plan)
+    checkpoint, block = _look(plan)
 
     def prove(pt: Path, document: Path) -> None:
         sources.require_unchanged(checkpoint.origin, _CHANGED)
@@ -256,7 +260,7 @@ def _replace(plan: Plan, way: Way) -> Migrated:
             _back_up(plan.source)
 
     with disk.writing(plan.target, checkpoint.weights.nbytes):
-        pair.write_one(checkpoint, plan.target, block=_block(plan, checkpoint), force=True, before=prove)
+        pair.write_one(checkpoint, plan.target, block=block, force=True, before=prove)
     return _as_planned(plan, checkpoint)
 
 

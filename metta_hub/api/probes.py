@@ -3,8 +3,12 @@
 from pathlib import Path
 
 from metta_hub import policies
+from metta_hub.api.remote import RepoFiles
 from metta_hub.api.report import Report, warnings_told, working
 from metta_hub.checkpoint import Checkpoint
+from metta_hub.formats import repo as repo_format
+from metta_hub.index import FileRecord
+from metta_hub.names import CONFIG, PROBE
 
 
 def make(checkpoint: Checkpoint, recorded: Path | None, target: Path, report: Report) -> Path:
@@ -27,9 +31,17 @@ def make(checkpoint: Checkpoint, recorded: Path | None, target: Path, report: Re
 
     with working(report, "probe"), warnings_told(report):
         policy = ours(policies.build(checkpoint))
-        probe = probing.make(policy) if recorded is None else probing.read(recorded, policy)
+        if recorded is None:
+            return probing.write(probing.make(policy), target)
+        probe = probing.read(recorded, policy)
         compared = probing.compare(policy, probe)
-        written = probing.write(probe, target)
     if not compared.ok:
         report("warning", f"the policy puts out other numbers here, by up to {compared.max_difference:.1e}.")
-    return written
+    return probing.write(probe, target)
+
+
+def listed(repo: RepoFiles) -> FileRecord | None:
+    """The probe of a repo's root; None when there is none, or it is a file that no publication listed."""
+    if not {PROBE, CONFIG} <= repo.sizes.keys():
+        return None
+    return repo_format.parse_config(repo.document(CONFIG)).files.get(PROBE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from metta_hub import history, metadata, names
 from metta_hub import index as index_file
-from metta_hub.api import front
+from metta_hub.api import front, probes
 from metta_hub.api.describe import describe
 from metta_hub.api.judging import Publishable
 from metta_hub.api.materials import Materials
@@ -188,19 +188,12 @@ def _probe(repo: RepoCommit, before: Index, index: Index, request: Request) -> _
     if request.probe is not None:
         written = copying.digest(request.probe)
         return _Probe({PROBE: FileRecord(written.size, written.sha256)}, frozenset())
-    listed = _listed_probe(repo)
+    listed = probes.listed(repo)
     if listed is None:
         return _Probe({}, frozenset())
     earlier, later = (one and history.select(one, None).entry for one in (before if before.root else None, index))
     stays = earlier and later and earlier.name == later.name and _weights(earlier) == _weights(later)
     return _Probe({PROBE: listed}, frozenset()) if stays else _Probe({}, frozenset({PROBE}))
-
-
-def _listed_probe(repo: RepoCommit) -> FileRecord | None:
-    """The probe that an earlier publication put there; None when there is none, or it is somebody else's file."""
-    if PROBE not in repo.tree or CONFIG not in repo.tree:
-        return None
-    return repo_format.parse_config(repo.document(CONFIG)).files.get(PROBE)
 
 
 # --- the front: card and config.json ------------------------------------------------------------------------------

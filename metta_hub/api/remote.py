@@ -39,6 +39,9 @@ class RepoFiles(Protocol):
     def fetch(self, path: str) -> Path:
         """A local file with the content of `path`."""
 
+    def document(self, path: str) -> bytes:
+        """The content of a small file."""
+
     def folder(self, paths: Iterable[str]) -> Path:
         """A local repo folder that holds at least `paths`."""
 
@@ -83,6 +86,15 @@ class RepoFolder:
         if not found.is_file():
             raise NotFoundError(path, f"{self.path} has no file {path}.")
         return found
+
+    def document(self, path: str) -> bytes:
+        """The content of a small file.
+
+        Raises:
+            NotFoundError: it is not there.
+            FormatError: it is too large to be what it should be.
+        """
+        return files.read_document(self.fetch(path))
 
     def folder(self, paths: Iterable[str]) -> Path:
         """The folder itself."""

@@ -1,6 +1,5 @@
 """save: a policy in memory → a local pair. describe → take the bytes → write."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,13 +83,8 @@ def save(policy: object, known: Metadata, target: Path) -> PairFiles:
 
 def _supplied(module: object, before: Metadata, after: Metadata) -> dict[str, JSON]:
     """What the policy's own description has that its checkpoint did not say, and what was assumed of it."""
-    told, says = (_info(one) for one in (before, after))
+    told, says = (metadata.model_info(one.values) for one in (before, after))
     listed, assumed = before.block.get("added"), getattr(module, "assumed", ())
     new: list[JSON] = [f"/model_info/{key}" for key in _ADDED if key in says and key not in told]
     found: dict[str, JSON] = {"added": [*(listed if isinstance(listed, list) else []), *new]}
     return found | ({"assumed": list(map(str, assumed))} if assumed else {})
-
-
-def _info(known: Metadata) -> Mapping[str, JSON]:
-    info = known.values.get("model_info")
-    return info if isinstance(info, dict) else {}

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metta_hub import formats, history, policies
-from metta_hub.api import sources, targets
+from metta_hub.api import probes, sources, targets
 from metta_hub.api.folder import single
 from metta_hub.api.pull import fetch, require_listed
-from metta_hub.api.remote import RepoCommit
+from metta_hub.api.remote import RepoCommit, RepoFiles, RepoFolder
 from metta_hub.api.report import Report, silent, warnings_told, working
 from metta_hub.checkpoint import Checkpoint
 from metta_hub.errors import BadValueError
-from metta_hub.formats import files
 from metta_hub.formats import repo as repo_format
-from metta_hub.names import CONFIG, PROBE
+from metta_hub.names import PROBE
 
 if TYPE_CHECKING:
     from metta_hub.policies.policy import Policy
@@ -90,33 +89,31 @@ def try_policy(
     found = targets.parse(str(target), revision=revision, report=report)
     if isinstance(found, Path):
         found = single(found)
-        checkpoint, probe = formats.read(found), _probe_in(found)
+        checkpoint = formats.read(found)
+        probe = _probe_of(RepoFolder(found)) if repo_format.sniff(found) else None
     else:
         repo = RepoCommit.open(found, "try", typed=str(target), token=token, cache_dir=cache_dir)
         entry = history.select(repo.index, found.selector).entry
         checkpoint = fetch(repo, entry, report=report)
-        probe = _published_probe(repo) if entry.name == repo.index.root else None
+        probe = _probe_of(repo) if entry.name == repo.index.root else None
     with sources.unchanged(checkpoint.origin, "the file changed while it was being read"), warnings_told(report):
         policy = policies.build(checkpoint, assume_preset=assume_preset)
     with working(report, "try"):
         return _tried(checkpoint, ours(policy), probe)
 
 
-def _probe_in(path: Path) -> Path | None:
-    """The probe of a repo folder's root; other local files have none."""
-    if not repo_format.sniff(path) or not (path / PROBE).is_file():
-        return None
-    return path / PROBE if PROBE in repo_format.parse_config(files.read_document(path / CONFIG)).files else None
+def _probe_of(repo: RepoFiles) -> Path | None:
+    """The probe of a repo's root, as it was published.
 
-
-def _published_probe(repo: RepoCommit) -> Path | None:
-    if not {PROBE, CONFIG} <= repo.tree.keys():
-        return None
-    record = repo_format.parse_config(repo.document(CONFIG)).files.get(PROBE)
+    Raises:
+        ChecksumError: it is another file.
+    """
+    record = probes.listed(repo)
     if record is None:
         return None
     path = repo.fetch(PROBE)
-    require_listed(repo, record, path, PROBE)
+    if isinstance(repo, RepoCommit):
+        require_listed(repo, record, path, PROBE)
     return path
 
 

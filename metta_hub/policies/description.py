@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from metta_hub.checkpoint import Checkpoint, Weights
-from metta_hub.metadata import Metadata
+from metta_hub.metadata import Metadata, model_info
 from metta_hub.strict_json import JSON
 
 #: What torch's wrappers put before every name: a distributed module's, a compiled one's.
@@ -35,8 +35,7 @@ class Description:
     @property
     def info(self) -> Mapping[str, JSON]:
         """The metadata's `model_info`."""
-        found = self.metadata.get("model_info")
-        return found if isinstance(found, dict) else {}
+        return model_info(self.metadata)
 
     @property
     def type(self) -> str:

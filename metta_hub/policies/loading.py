@@ -22,6 +22,7 @@ SHOWN = 8
 #: Names among which the nearest is sought.
 _SOUGHT = 2_000
 
+_OTHER = "the metadata describe another network than the one that these weights are of"
 #: What fills a tensor with random numbers.
 _DRAWING = frozenset({Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_})
 
@@ -93,7 +94,7 @@ def require_size(module: nn.Module, weights: Weights) -> None:
     wanted = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     if wanted > _MOST_FILLED * weights.nbytes + _ALWAYS_FILLED:
         sentence = f"The policy would have {wanted:,} bytes of weights, of which the checkpoint has {weights.nbytes:,}."
-        raise WeightsMismatchError(sentence, hint="the metadata describe another network than these weights are of")
+        raise WeightsMismatchError(sentence, hint=_OTHER)
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -242,7 +243,7 @@ def _check_dtypes(wanted: Mapping[str, Any], weights: Weights, *, mixed: bool) -
         if (dtype in floating) != wanted[name].is_floating_point()
         or (dtype not in floating and dtype.is_floating_point)
     ]
-    hint = "the metadata describe another network than the one that these weights are of"
+    hint = _OTHER
     several = {dtype for dtype in dtypes.values() if dtype in floating}
     own = {tensor.dtype for tensor in wanted.values() if tensor.is_floating_point()}
     if not wrong and len(several) > 1 and len(own) == 1 and not mixed:
@@ -257,7 +258,7 @@ def _hint(missing: list[str], unexpected: list[str]) -> str:
     prefix = next((one for one in WRAPPERS if any(name.removeprefix(one) in missing for name in unexpected)), None)
     if prefix is not None and any(name.startswith(prefix) for name in unexpected):
         return f"without the prefix '{prefix}', which torch's wrappers add, some of them would fit"
-    return "the metadata describe another network than the one that these weights are of"
+    return _OTHER
 
 
 def _sentence(missing: list[str], unexpected: list[str], misshapen: list[str]) -> str:

@@ -12,10 +12,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from metta_hub.actions import Actions
 from metta_hub.errors import ArchitectureError
+from metta_hub.metadata import model_info
 from metta_hub.policies.description import Description
 from metta_hub.policies.policy import Policy, PolicyOutput, State
-from metta_hub.policies.spaces import Actions, Box
+from metta_hub.policies.spaces import Box
 
 TYPE, MODULE = "LSTMPolicy", "mettagrid.policy.lstm"
 #: The most that sizes from a file may be: an axis, the layers, all parameters.
@@ -185,7 +187,7 @@ class _Sizes:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], shapes: Shapes) -> "_Sizes":
-        info = _object(values.get("model_info"))
+        info = model_info(values)
         attributes = _object(info.get("agent_attributes"))
         encoder, head = shapes.get(_ENCODER, ()), shapes.get(_ACTIONS, ())
         layers = sum(name.startswith(_CORE) for name in shapes)

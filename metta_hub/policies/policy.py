@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from metta_hub.actions import Actions
 from metta_hub.errors import BadTypeError, UsageError
-from metta_hub.policies.spaces import Actions, Box
+from metta_hub.policies.spaces import Box
 
 #: Hidden and cell state of a core of L layers and width H for B sequences: each [L, B, H].
 State = tuple[Tensor, Tensor]

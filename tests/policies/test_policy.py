@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from metta_hub.actions import Actions
 from metta_hub.errors import UsageError
 from metta_hub.policies.policy import Policy, PolicyOutput
-from metta_hub.policies.spaces import Actions, Box
+from metta_hub.policies.spaces import Box
 
 MOVES = Actions(("noop", "move", "rotate"), (0, 1, 3))
 PLAIN = Actions(("noop", "north", "south"))

@@ -144,8 +144,7 @@ def _bundle(candidate: Candidate, found: Bundle, looked: Looked) -> Looked:
 
 def _described(known: Metadata, candidate: Candidate) -> Looked:
     """A pair by what its metadata say."""
-    epoch, info = known.values.get("epoch"), known.values.get("model_info")
-    info = info if isinstance(info, dict) else {}
+    epoch, info = known.values.get("epoch"), metadata.model_info(known.values)
     kind = info.get("type")
     kind = kind if isinstance(kind, str) else None
     weights: Any = known.block.get("weights")

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from metta_hub import architecture
+from metta_hub.actions import Actions
 from metta_hub.architecture import EMBEDDING, Plan
 from metta_hub.errors import ArchitectureError
 from metta_hub.policies.description import Description
 from metta_hub.policies.metta_agent.agent import MettaAgent, PolicyState
-from metta_hub.policies.spaces import Actions
 from metta_hub.strict_json import JSON
 
 __all__ = ["MettaAgent", "PolicyState", "build", "recognises"]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metta_hub.actions import Actions
 from metta_hub.architecture import ACTION, EMBEDDING, OBSERVATION, VALUE, Plan
 from metta_hub.errors import UsageError
 from metta_hub.policies.metta_agent import environment
@@ -14,7 +15,7 @@ from metta_hub.policies.metta_agent.graph import Components
 from metta_hub.policies.metta_agent.heads import ActionEmbedding
 from metta_hub.policies.metta_agent.observations import TokenPadStrip, TokenValueNormalizer
 from metta_hub.policies.policy import Policy, PolicyOutput, State
-from metta_hub.policies.spaces import Actions, Box
+from metta_hub.policies.spaces import Box
 
 #: Action [R, 2], its log-probability [R], entropy [R], value [R, 1], log-probabilities of all actions [R, A].
 AgentOutput = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]

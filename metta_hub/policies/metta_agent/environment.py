@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from metta_hub.actions import Actions
 from metta_hub.errors import UsageError
 from metta_hub.policies.metta_agent.observations import PADDING, UNKNOWN
-from metta_hub.policies.spaces import Actions
 
 _LIKE = (
     "policy.initialize_to_environment({'hp': {'id': 2, 'normalization': 30.0}, …}, ['noop', 'move'], [0, 1]) is like it"

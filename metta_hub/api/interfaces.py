@@ -1,11 +1,12 @@
-"""Environments as far as somebody says what they are like: a policy's metadata, a file, a list of actions."""
+"""What environments offer a policy, as far as somebody says: metadata of a policy, a file, a list of actions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from metta_hub import metadata, strict_json
-from metta_hub.errors import UsageError
+from metta_hub import architecture, metadata, strict_json
+from metta_hub.actions import Actions
+from metta_hub.errors import ArchitectureError, UsageError
 from metta_hub.formats import files
 from metta_hub.formats.bundle_spec import KEY as BUNDLE
 from metta_hub.strict_json import JSON
@@ -22,33 +23,27 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True)
-class Environment:
-    """What a policy acts in; None where nobody says.
+class Interface:
+    """What an environment offers a policy; None where nobody says.
 
     Attributes:
-        actions: names of the action types, in their order.
-        max_params: the greatest parameter of each.
+        actions: in their order; those of a Discrete space where only names are known.
         observation_shape: of one observation.
         features: by their names.
     """
 
-    actions: tuple[str, ...] | None = None
-    max_params: tuple[int, ...] | None = None
+    actions: Actions | None = None
     observation_shape: tuple[int, ...] | None = None
     features: Mapping[str, Feature] | None = None
 
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        """The actions in the order of the logits: `move_1` for parameter 1 of `move`; names where there are none."""
-        if self.actions is None or self.max_params is None or len(self.actions) != len(self.max_params):
-            return self.actions
-        pairs = zip(self.actions, self.max_params, strict=True)
-        return tuple(f"{name}_{parameter}" for name, most in pairs for parameter in range(most + 1))
 
+def of_policy(values: Mapping[str, JSON]) -> Interface:
+    """What the environment offered in which a policy was trained, from its metadata.
 
-def of_policy(values: Mapping[str, JSON]) -> Environment:
-    """The environment that a policy was trained in, from its metadata."""
-    info = _object(values.get("model_info"))
+    Raises:
+        ArchitectureError: the parameters of its actions are impossible.
+    """
+    info = metadata.model_info(values)
     attributes, bundle = _object(info.get("agent_attributes")), _object(values.get(BUNDLE))
     interface = of_document(_object(bundle.get("policy_env_interface")))
     shapes = (
@@ -57,35 +52,32 @@ def of_policy(values: Mapping[str, JSON]) -> Environment:
         attributes.get("obs_shape"),
     )
     shape = next((found for found in map(_whole_numbers, shapes) if found), None)
-    return Environment(
-        actions=_texts(values.get("action_names")) or interface.actions,
-        max_params=_whole_numbers(info.get("action_max_params")),
+    return Interface(
+        actions=_actions(values.get("action_names"), info) or interface.actions,
         observation_shape=shape or interface.observation_shape,
         features=_mapped(values, attributes) or interface.features,
     )
 
 
-def of_document(value: Mapping[str, JSON]) -> Environment:
-    """An environment as a JSON object has it: Metta's own words, and those of today's bundles."""
+def of_document(value: Mapping[str, JSON]) -> Interface:
+    """What an environment offers as a JSON object has it: in Metta's own words, or in those of today's bundles.
+
+    Raises:
+        ArchitectureError: the parameters of its actions are impossible.
+    """
     if "policy_env_interface" in value:
         return of_document(_object(value["policy_env_interface"]))
     if "model_info" in value:
         return of_policy(metadata.from_values(value).values)
     shape = value.get("observation_shape", value.get("obs_shape"))
-    actions, most = _texts(value.get("action_names")), _whole_numbers(value.get("action_max_params"))
-    if value.get("action_max_params") is not None and (most is None or len(most) != len(actions or most)):
-        raise UsageError(
-            "action_max_params is no list of one whole number for each action.", hint=f"for example {_EXAMPLE}"
-        )
-    return Environment(
-        actions=actions,
-        max_params=most,
+    return Interface(
+        actions=_actions(value.get("action_names"), value),
         observation_shape=_whole_numbers(shape),
         features=_features(value.get("features", value.get("obs_features"))),
     )
 
 
-def in_file(path: Path) -> Environment:
+def in_file(path: Path) -> Interface:
     """An environment from a file.
 
     Raises:
@@ -93,13 +85,16 @@ def in_file(path: Path) -> Environment:
         UsageError: it says nothing of an environment.
     """
     value, _ = strict_json.loads(files.read_document(path), path)
-    found = of_document(value) if isinstance(value, dict) else Environment()
-    if found == Environment():
+    try:
+        found = of_document(value) if isinstance(value, dict) else Interface()
+    except ArchitectureError as error:
+        raise UsageError(f"{path}: {error.reason}.", hint=f"it is like {_EXAMPLE}") from None
+    if found == Interface():
         raise UsageError(f"{path} says nothing of an environment.", hint=f"it is like {_EXAMPLE}")
     return found
 
 
-def listed(text: str) -> Environment:
+def listed(text: str) -> Interface:
     """An environment of which only the actions are known: `noop,move,rotate`.
 
     Raises:
@@ -108,7 +103,7 @@ def listed(text: str) -> Environment:
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise UsageError(f"'{text}' lists no actions.", hint="for example --actions noop,move,rotate")
-    return Environment(actions=names)
+    return Interface(actions=Actions(names))
 
 
 def _mapped(values: Mapping[str, JSON], attributes: Mapping[str, JSON]) -> Mapping[str, Feature] | None:
@@ -140,8 +135,18 @@ def _object(value: JSON) -> Mapping[str, JSON]:
     return value if isinstance(value, dict) else {}
 
 
-def _texts(value: JSON) -> tuple[str, ...] | None:
-    return tuple(map(str, value)) if isinstance(value, list) and all(isinstance(one, str) for one in value) else None
+def _actions(names: JSON, beside: Mapping[str, JSON]) -> Actions | None:
+    """Names, and the greatest parameters that stand beside them, if any do.
+
+    Raises:
+        ArchitectureError: the parameters are impossible, or not one for each name.
+    """
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        return None
+    most = architecture.max_params(beside)
+    if most is not None and len(most) != len(names):
+        raise ArchitectureError("", f"there are {len(names)} action_names and {len(most)} action_max_params")
+    return Actions(tuple(map(str, names)), most)
 
 
 def _whole_numbers(value: JSON) -> tuple[int, ...] | None:
